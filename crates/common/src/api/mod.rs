@@ -1,0 +1,8 @@
+//! Wire types between the services and to their callers, one file per noun. No HTTP in here.
+
+pub mod disk;
+pub mod domain;
+pub mod host;
+pub mod inventory;
+pub mod operation;
+pub mod seed;

@@ -1,0 +1,181 @@
+//! The one failure body of every service, and its stable codes.
+//!
+//! RFC 9457 problem details. Each code has one HTTP status, decided in [`ErrorCode::status`] and
+//! documented in `docs/errors.md` (a test compares the two).
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:literal, $title:literal;)*) => {
+        /// Stable machine-readable reason of a failure.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $code)] $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of `docs/errors.md`.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The code as it stands in the body.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The HTTP status that carries this code.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// One line for people; the same for every occurrence.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body, path or query does not parse.
+    MalformedRequest = "malformed_request", 400, "the request cannot be read";
+    /// No credential, or one that does not verify.
+    Unauthenticated = "unauthenticated", 401, "authentication is required";
+    /// The caller is known and may not do this.
+    Forbidden = "forbidden", 403, "not allowed";
+    /// No such route.
+    NoSuchRoute = "no_such_route", 404, "no such route";
+    /// No such host, or not the caller's business.
+    NoSuchHost = "no_such_host", 404, "no such host";
+    /// No such guest, or not the caller's business.
+    NoSuchVm = "no_such_vm", 404, "no such guest";
+    /// A record (device, gold image, ISO, template, user) that does not exist.
+    NoSuchRecord = "no_such_record", 404, "no such record";
+    /// No such operation.
+    NoSuchOperation = "no_such_operation", 404, "no such operation";
+    /// No disk, NIC or drive with that target or MAC.
+    NoSuchDevice = "no_such_device", 404, "no such device on this guest";
+    /// The verb is not offered here.
+    MethodNotAllowed = "method_not_allowed", 405, "this method is not offered here";
+    /// The thing exists already.
+    AlreadyExists = "already_exists", 409, "already exists";
+    /// The guest is in a state that excludes the action.
+    WrongState = "wrong_state", 409, "not possible in the present state";
+    /// Same idempotency key, other body.
+    KeyReuse = "key_reuse", 409, "the idempotency key was used with another body";
+    /// `If-Match` names another version.
+    PreconditionFailed = "precondition_failed", 412, "changed in between";
+    /// The body is larger than the route takes.
+    TooLarge = "too_large", 413, "the request is too large";
+    /// The body parses but a value in it is not acceptable.
+    InvalidValue = "invalid_value", 422, "a value is not acceptable";
+    /// An image is not fit: backing file, data file, other format, too large.
+    UnfitImage = "unfit_image", 422, "the image is not acceptable";
+    /// The composed domain or device XML broke the allow-list.
+    XmlRefused = "xml_refused", 422, "the domain definition is not acceptable";
+    /// Too many requests; `Retry-After` says when.
+    RateLimited = "rate_limited", 429, "too many requests";
+    /// A defect of ours; the log has the request id.
+    Internal = "internal", 500, "internal error";
+    /// libvirt refused or failed; the detail has its text.
+    HypervisorFailed = "hypervisor_failed", 502, "the host's libvirt failed";
+    /// The image origin failed.
+    OriginFailed = "origin_failed", 502, "the image origin failed";
+    /// The host's agent does not answer.
+    HostUnreachable = "host_unreachable", 503, "the host cannot be reached";
+    /// libvirtd on the host does not answer; the agent is reconnecting.
+    HypervisorUnreachable = "hypervisor_unreachable", 503, "the host's libvirt cannot be reached";
+    /// The seed service does not answer.
+    MetadataUnreachable = "metadata_unreachable", 503, "the metadata service cannot be reached";
+    /// The gateway's store is down.
+    StoreUnavailable = "store_unavailable", 503, "the record store is unavailable";
+    /// A call outlived its deadline; its effect is unknown until the operation says.
+    Deadline = "deadline", 504, "the deadline passed";
+    /// The pool or file system has no room.
+    NoSpace = "no_space", 507, "no space left in the pool";
+}
+
+/// A failure as every API answers it (`application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// `urn:vmmgr:error:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// [`ErrorCode::title`].
+    pub title: String,
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// Stable code.
+    pub code: ErrorCode,
+    /// What failed, on which host and guest; safe to show to the caller.
+    pub detail: String,
+    /// What the caller can do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The id under which the services' logs tell more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl Problem {
+    /// A problem with the status that its code implies.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:vmmgr:error:{}", code.as_str()),
+            title: code.title().to_owned(),
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            hint: None,
+            request_id: None,
+        }
+    }
+
+    /// Adds what the caller can do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<crate::ids::InvalidName> for Problem {
+    fn from(refusal: crate::ids::InvalidName) -> Self {
+        Self::new(ErrorCode::InvalidValue, refusal.to_string())
+    }
+}
+
+/// Prints an error with all its causes, `outer: middle: root`; for logs.
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'a));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented_with_its_status() {
+        let page = include_str!("../../../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let row = format!("| `{}` | {} |", code.as_str(), code.status());
+            assert!(page.contains(&row), "docs/errors.md lacks the row {row}");
+        }
+        let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, ErrorCode::ALL.len(), "docs/errors.md has rows for codes that are gone");
+    }
+}
