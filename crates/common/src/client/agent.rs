@@ -1,0 +1,100 @@
+//! Client of host-agent.
+
+use std::time::Duration;
+
+use futures_util::Stream;
+use reqwest::Method;
+
+use super::http::{ClientError, DEADLINE, Peer};
+use crate::api::domain::{Domain, InterfaceAddresses};
+use crate::api::host::HostInfo;
+use crate::api::inventory::{HostEvent, Inventory};
+use crate::api::operation::{Operation, OperationEvent, OperationRequest};
+use crate::api::seed::{BootTrace, SeedPreview};
+use crate::error::{ErrorCode, Problem};
+use crate::ids::{HostId, OperationId, VmId};
+use crate::mtls::{Identity, Role, TlsFiles};
+
+/// One host's agent.
+#[derive(Debug, Clone)]
+pub struct AgentClient {
+    peer: Peer,
+}
+
+impl AgentClient {
+    /// A client of the agent at `base_url` whose certificate must name `host`.
+    pub fn new(files: &TlsFiles, base_url: &str, host: &HostId) -> Result<Self, ClientError> {
+        let identity = Identity { role: Role::HostAgent, instance: host.to_string() };
+        let peer = Peer::new(files, base_url, identity, ErrorCode::HostUnreachable)?;
+        Ok(Self { peer })
+    }
+
+    /// What the host is.
+    pub async fn host(&self) -> Result<HostInfo, Problem> {
+        self.peer.get("/v1/host").await
+    }
+
+    /// All its guests.
+    pub async fn inventory(&self) -> Result<Inventory, Problem> {
+        self.peer.get("/v1/inventory").await
+    }
+
+    /// All its guests, and what changes from now on. Ends after the first error.
+    pub async fn events(
+        &self,
+    ) -> Result<impl Stream<Item = Result<HostEvent, Problem>> + Send + use<>, Problem> {
+        self.peer.lines("/v1/events").await
+    }
+
+    /// Hands in work and waits up to `wait` (at most 30 s) for its end.
+    pub async fn submit(
+        &self,
+        request: &OperationRequest,
+        wait: Duration,
+    ) -> Result<Operation, Problem> {
+        let wait = wait.min(Duration::from_secs(30));
+        let path = format!("/v1/operations?wait_ms={}", wait.as_millis());
+        let text = self.peer.call(Method::POST, &path, Some(request), DEADLINE + wait).await?;
+        self.peer.read(&text)
+    }
+
+    /// How far an operation is.
+    pub async fn operation(&self, id: OperationId) -> Result<Operation, Problem> {
+        self.peer.get(&format!("/v1/operations/{id}")).await
+    }
+
+    /// An operation's progress from its start to its end.
+    pub async fn operation_events(
+        &self,
+        id: OperationId,
+    ) -> Result<impl Stream<Item = Result<OperationEvent, Problem>> + Send + use<>, Problem> {
+        self.peer.lines(&format!("/v1/operations/{id}/events")).await
+    }
+
+    /// One guest, read from libvirt now.
+    pub async fn domain(&self, vm: VmId) -> Result<Domain, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}")).await
+    }
+
+    /// Its definition, without secrets.
+    pub async fn xml(&self, vm: VmId) -> Result<String, Problem> {
+        let text = self.peer.bytes(&format!("/v1/domains/{vm}/xml")).await?;
+        String::from_utf8(text.to_vec())
+            .map_err(|_| Problem::new(ErrorCode::Internal, format!("guest {vm}: XML is not UTF-8")))
+    }
+
+    /// Its addresses: lease, ARP and guest agent.
+    pub async fn addresses(&self, vm: VmId) -> Result<Vec<InterfaceAddresses>, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}/addresses")).await
+    }
+
+    /// What it fetched of its seed.
+    pub async fn boot_trace(&self, vm: VmId) -> Result<BootTrace, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}/boot")).await
+    }
+
+    /// Its seed as served, secrets masked.
+    pub async fn seed_preview(&self, vm: VmId) -> Result<SeedPreview, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}/seed")).await
+    }
+}

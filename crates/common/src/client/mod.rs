@@ -1,0 +1,15 @@
+//! Typed clients of the services, over mutual TLS.
+//!
+//! Every call has a deadline, sends the request id on, and turns each failure into a [`Problem`]:
+//! the peer's own one when it sent one, else who could not be reached.
+
+mod agent;
+mod http;
+mod metadata;
+
+pub use agent::AgentClient;
+pub use http::ClientError;
+pub use metadata::MetadataClient;
+
+#[cfg(doc)]
+use crate::error::Problem;

@@ -1,0 +1,86 @@
+//! Listening, and going down in order.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+
+use super::{Readiness, caller, failure, ops};
+use crate::mtls::{Role, TlsError, TlsFiles, server_config};
+
+/// How long a drain may take before what is left is cut, seconds.
+const DRAIN_SECONDS: u64 = 8;
+
+/// One service: where it listens and whom it lets in.
+pub struct Service {
+    /// For logs.
+    pub name: &'static str,
+    /// Its certificate and the CA.
+    pub tls: TlsFiles,
+    /// The mTLS listener.
+    pub listen: SocketAddr,
+    /// The plain listener of `/healthz`, `/readyz`, `/metrics`; keep it on loopback.
+    pub ops_listen: SocketAddr,
+    /// Roles that may call.
+    pub accept: &'static [Role],
+    /// What `/readyz` tells.
+    pub ready: Readiness,
+}
+
+/// Why a service could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// TLS files.
+    #[error("{0} cannot set up TLS")]
+    Tls(&'static str, #[source] TlsError),
+    /// Listener.
+    #[error("{0} cannot listen on {1}")]
+    Listen(&'static str, SocketAddr, #[source] std::io::Error),
+    /// The server ended by itself.
+    #[error("{0} stopped serving")]
+    Serve(&'static str, #[source] std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what is under way, 10 s at most.
+pub async fn run<F>(service: Service, configure: F) -> Result<(), ServeError>
+where
+    F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+{
+    let Service { name, tls, listen, ops_listen, accept, ready } = service;
+    ops::recorder();
+    let tls = server_config(&tls).map_err(|error| ServeError::Tls(name, error))?;
+    let main = HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(move |request, next| caller::guard(request, next, accept)))
+            .configure(failure::extractors)
+            .configure(configure.clone())
+    })
+    .on_connect(caller::on_connect)
+    .workers(2)
+    .client_request_timeout(Duration::from_secs(10))
+    .keep_alive(Duration::from_secs(75))
+    .shutdown_timeout(DRAIN_SECONDS)
+    .bind_rustls_0_23(listen, tls)
+    .map_err(|error| ServeError::Listen(name, listen, error))?;
+    let ready = web::Data::new(ready);
+    let side = HttpServer::new(move || App::new().app_data(ready.clone()).configure(ops::routes))
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .bind(ops_listen)
+        .map_err(|error| ServeError::Listen(name, ops_listen, error))?
+        .run();
+    let side_handle = side.handle();
+    let side = tokio::spawn(side);
+    tracing::info!(service = name, %listen, %ops_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    let result = main.run().await.map_err(|error| ServeError::Serve(name, error));
+    side_handle.stop(false).await;
+    match side.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the ops listener failed"),
+        Err(error) => tracing::warn!(%error, "the ops listener was cut"),
+    }
+    tracing::info!(service = name, "stopped");
+    result
+}
