@@ -1,1 +1,60 @@
-fn main() {}
+//! host-agent: drives the libvirtd of one host for the gateways.
+//!
+//! Data flows one way: handlers -> ops (journal, plan, steps) -> hypervisor, storage, metadata-srv.
+
+mod config;
+mod domain;
+mod handlers;
+mod hypervisor;
+mod inventory;
+mod ops;
+mod start;
+mod storage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use vmmgr_common::error::Chain;
+
+fn main() -> ExitCode {
+    let (command, path) = match arguments() {
+        Ok(found) => found,
+        Err(usage) => return fail(&usage),
+    };
+    let config: config::Config = match vmmgr_common::config::load(&path) {
+        Ok(config) => config,
+        Err(error) => return fail(&Chain(&error).to_string()),
+    };
+    if command == "check-config" {
+        return ExitCode::SUCCESS;
+    }
+    vmmgr_common::telemetry::init(&config.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match runtime.block_on(start::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&Chain(error.as_ref()).to_string()),
+    }
+}
+
+/// `[check-config] --config FILE`.
+fn arguments() -> Result<(String, PathBuf), String> {
+    let usage = "usage: host-agent [check-config] --config FILE".to_owned();
+    let mut given: Vec<String> = std::env::args().skip(1).collect();
+    let command = match given.first() {
+        Some(first) if !first.starts_with('-') => given.remove(0),
+        _ => "run".to_owned(),
+    };
+    match (command.as_str(), given.as_slice()) {
+        ("run" | "check-config", [flag, path]) if flag == "--config" => Ok((command, path.into())),
+        _ => Err(usage),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "before and after logging there is only stderr")]
+fn fail(why: &str) -> ExitCode {
+    eprintln!("host-agent: {why}");
+    ExitCode::FAILURE
+}

@@ -5,6 +5,7 @@
 //! out as text: `domain/` gives it meaning.
 
 mod events;
+#[cfg(test)]
 pub(crate) mod fake;
 mod libvirt;
 mod worker;

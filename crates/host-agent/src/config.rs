@@ -1,0 +1,148 @@
+//! `agent.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use vmmgr_common::ids::{HostId, ResourceName};
+use vmmgr_common::mtls::TlsFiles;
+use vmmgr_common::telemetry::LogConfig;
+
+/// Everything that an operator can set; see `config.example.toml` for each key's meaning.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Name of this host; also in the certificate.
+    pub(crate) host: HostId,
+    /// mTLS listener.
+    pub(crate) listen: SocketAddr,
+    /// Health and metrics.
+    pub(crate) ops_listen: SocketAddr,
+    /// libvirt's address.
+    #[serde(default = "default_libvirt_uri")]
+    pub(crate) libvirt_uri: String,
+    /// Threads that call libvirt.
+    #[serde(default = "default_libvirt_workers")]
+    pub(crate) libvirt_workers: usize,
+    /// `kvm`, `qemu`, or `auto`.
+    #[serde(default)]
+    pub(crate) virt_type: VirtType,
+    /// Journal of operations.
+    pub(crate) state_dir: PathBuf,
+    /// Serial logs of guests.
+    pub(crate) console_log_dir: PathBuf,
+    /// Operator templates (`<name>.xml.j2`).
+    #[serde(default)]
+    pub(crate) template_dir: Option<PathBuf>,
+    /// Imported gold images.
+    pub(crate) image_dir: PathBuf,
+    /// Folders that gold images and ISOs may come from.
+    #[serde(default)]
+    pub(crate) local_roots: Vec<PathBuf>,
+    /// The pool of local disks.
+    pub(crate) pool: PoolConfig,
+    /// Devices that can be attached.
+    #[serde(default)]
+    pub(crate) device: Vec<DeviceConfig>,
+    /// The seed service; none where guests have ISO seeds or none.
+    #[serde(default)]
+    pub(crate) metadata: Option<MetadataConfig>,
+    /// Certificates.
+    pub(crate) tls: TlsFiles,
+    /// Logs.
+    #[serde(default)]
+    pub(crate) log: LogConfig,
+}
+
+/// What guests run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum VirtType {
+    /// KVM if libvirt offers it and the device works.
+    #[default]
+    Auto,
+    /// KVM.
+    Kvm,
+    /// Software emulation.
+    Qemu,
+}
+
+/// A libvirt `dir` pool.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PoolConfig {
+    /// Name in libvirt.
+    pub(crate) name: ResourceName,
+    /// Folder.
+    pub(crate) path: PathBuf,
+}
+
+/// A device by name.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum DeviceConfig {
+    /// A disk in the pool.
+    Disk {
+        /// Name in the API.
+        name: ResourceName,
+        /// For people.
+        #[serde(default)]
+        description: String,
+    },
+    /// A NIC on a bridge.
+    Net {
+        /// Name in the API.
+        name: ResourceName,
+        /// For people.
+        #[serde(default)]
+        description: String,
+        /// Linux bridge.
+        bridge: ResourceName,
+    },
+    /// A CD-ROM drive.
+    Iso {
+        /// Name in the API.
+        name: ResourceName,
+        /// For people.
+        #[serde(default)]
+        description: String,
+    },
+}
+
+impl DeviceConfig {
+    /// Name in the API.
+    pub(crate) fn name(&self) -> &ResourceName {
+        match self {
+            Self::Disk { name, .. } | Self::Net { name, .. } | Self::Iso { name, .. } => name,
+        }
+    }
+}
+
+/// metadata-srv of this host.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetadataConfig {
+    /// `https://127.0.0.1:7443`.
+    pub(crate) url: String,
+}
+
+fn default_libvirt_uri() -> String {
+    "qemu:///system".to_owned()
+}
+
+const fn default_libvirt_workers() -> usize {
+    4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_valid_configuration() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
+        let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
+        assert_eq!(config.host.as_str(), "host01");
+        assert_eq!(config.device.len(), 3);
+    }
+}

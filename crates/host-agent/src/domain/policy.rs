@@ -1,0 +1,199 @@
+//! The last look at XML before libvirt gets it: an allow-list, whatever made the XML.
+//!
+//! Templates and values come from people; what matters is the composed document. It may hold the
+//! elements below, no foreign namespace (`qemu:` arguments above all), no path outside the folders
+//! of this host's pools, images and logs, and no network listener.
+
+use std::path::{Component, Path, PathBuf};
+
+use roxmltree::{Document, Node};
+use vmmgr_common::error::{ErrorCode, Problem};
+
+/// Namespace of our metadata block.
+pub(crate) const METADATA_NAMESPACE: &str = "urn:iso-meta";
+
+const TOP: [&str; 25] = [
+    "name", "uuid", "title", "description", "metadata", "memory", "currentMemory", "maxMemory",
+    "memoryBacking", "vcpu", "vcpus", "iothreads", "sysinfo", "os", "features", "cpu", "clock", "pm",
+    "on_poweroff", "on_reboot", "on_crash", "devices", "numatune", "cputune", "resource",
+];
+/// No `hostdev`, `filesystem`, `shmem`, `redirdev`: they reach into the host.
+const DEVICES: [&str; 18] = [
+    "emulator", "disk", "interface", "controller", "serial", "console", "channel", "input",
+    "graphics", "video", "sound", "audio", "memballoon", "rng", "watchdog", "tpm", "panic", "hub",
+];
+/// Files that every host has and that a guest may be given to read.
+const FIXED: [&str; 6] =
+    ["/usr/share/OVMF", "/usr/share/AAVMF", "/usr/share/qemu", "/usr/bin", "/dev/urandom", "/dev/random"];
+/// Elements whose text is prose.
+const PROSE: [&str; 4] = ["name", "title", "description", "entry"];
+
+fn refuse(what: impl Into<String>) -> Problem {
+    Problem::new(ErrorCode::XmlRefused, what)
+        .hint("the template or a variable asks for something that guests may not have")
+}
+
+/// Judges a `<domain>` document; `roots` are the folders that its files may be in.
+pub(crate) fn check(xml: &str, roots: &[PathBuf]) -> Result<(), Problem> {
+    let document = Document::parse(xml).map_err(|error| refuse(format!("not XML: {error}")))?;
+    let root = document.root_element();
+    if !root.has_tag_name("domain") {
+        return Err(refuse(format!("the document is a <{}>", root.tag_name().name())));
+    }
+    for child in root.children().filter(Node::is_element) {
+        let name = child.tag_name().name();
+        if child.tag_name().namespace().is_some() || !TOP.contains(&name) {
+            return Err(refuse(format!("element <{name}> is not allowed in <domain>")));
+        }
+        match name {
+            "metadata" => check_metadata(child)?,
+            "devices" => {
+                for device in child.children().filter(Node::is_element) {
+                    check_device(device, roots)?;
+                }
+            }
+            _ => check_tree(child, roots)?,
+        }
+    }
+    Ok(())
+}
+
+/// Judges one device's XML.
+pub(crate) fn check_fragment(xml: &str, roots: &[PathBuf]) -> Result<(), Problem> {
+    let document = Document::parse(xml).map_err(|error| refuse(format!("not XML: {error}")))?;
+    check_device(document.root_element(), roots)
+}
+
+fn check_metadata(metadata: Node<'_, '_>) -> Result<(), Problem> {
+    for child in metadata.descendants().skip(1).filter(Node::is_element) {
+        if child.tag_name().namespace() != Some(METADATA_NAMESPACE) {
+            return Err(refuse(format!("<{}> is not allowed in <metadata>", child.tag_name().name())));
+        }
+    }
+    Ok(())
+}
+
+fn check_device(device: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> {
+    let name = device.tag_name().name();
+    if !DEVICES.contains(&name) {
+        return Err(refuse(format!("device <{name}> is not allowed")));
+    }
+    let allowed: &[&str] = match name {
+        "disk" => &["file", "network"],
+        "interface" => &["bridge", "network"],
+        "serial" | "console" => &["pty"],
+        "channel" => &["unix", "spicevmc"],
+        _ => &[],
+    };
+    let kind = device.attribute("type").unwrap_or_default();
+    if !allowed.is_empty() && !allowed.contains(&kind) {
+        return Err(refuse(format!("<{name} type='{kind}'> is not allowed")));
+    }
+    if name == "graphics" {
+        check_graphics(device)?;
+    }
+    if name == "disk" {
+        check_disk(device)?;
+    }
+    check_tree(device, roots)
+}
+
+/// A screen is reached through its socket; a port would be open to the network.
+fn check_graphics(graphics: Node<'_, '_>) -> Result<(), Problem> {
+    let listens: Vec<_> = graphics.children().filter(|n| n.has_tag_name("listen")).collect();
+    let closed = |node: &Node<'_, '_>| matches!(node.attribute("type"), Some("socket" | "none"));
+    if listens.is_empty() || !listens.iter().all(closed) {
+        return Err(refuse("<graphics> may only listen on a socket"));
+    }
+    match ["port", "listen", "autoport", "websocket", "passwd"].iter().find(|name| graphics.has_attribute(**name)) {
+        Some(name) => Err(refuse(format!("<graphics {name}=…> is not allowed"))),
+        None => Ok(()),
+    }
+}
+
+/// A probed format would let a guest write a header that names a file of the host.
+fn check_disk(disk: Node<'_, '_>) -> Result<(), Problem> {
+    let driver = disk.children().find(|n| n.has_tag_name("driver")).and_then(|n| n.attribute("type"));
+    if !matches!(driver, Some("qcow2" | "raw")) {
+        return Err(refuse("<disk> needs a driver of type qcow2 or raw"));
+    }
+    match disk.descendants().find(|n| n.has_tag_name("backingStore") || n.has_tag_name("mirror") || n.has_tag_name("dataStore")) {
+        Some(odd) => Err(refuse(format!("<{}> is not allowed", odd.tag_name().name()))),
+        None => Ok(()),
+    }
+}
+
+fn check_tree(node: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> {
+    for element in node.descendants().filter(Node::is_element) {
+        let name = element.tag_name().name();
+        if element.tag_name().namespace().is_some() {
+            return Err(refuse(format!("<{name}> is of a foreign namespace")));
+        }
+        for attribute in element.attributes() {
+            if attribute.namespace().is_some() {
+                return Err(refuse(format!("attribute {} of <{name}> is of a foreign namespace", attribute.name())));
+            }
+            check_path(name, attribute.value(), roots)?;
+        }
+        if !PROSE.contains(&name) {
+            for text in element.children().filter(Node::is_text) {
+                check_path(name, text.text().unwrap_or_default().trim(), roots)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_path(element: &str, value: &str, roots: &[PathBuf]) -> Result<(), Problem> {
+    if !value.starts_with('/') {
+        return Ok(());
+    }
+    let path = Path::new(value);
+    let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    let fixed = FIXED.iter().any(|root| path.starts_with(root));
+    if plain && (fixed || roots.iter().any(|root| path.starts_with(root) && path != root)) {
+        return Ok(());
+    }
+    Err(refuse(format!("<{element}> names `{}`, which guests may not have", value.escape_debug())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(inner: &str) -> String {
+        format!("<domain type='qemu'><name>x</name>{inner}</domain>")
+    }
+
+    #[test]
+    fn what_reaches_into_the_host_is_refused() {
+        let roots = [PathBuf::from("/pool")];
+        let disk = |source: &str| format!("<devices><disk type='file' device='disk'><driver type='qcow2'/><source file='{source}'/></disk></devices>");
+        check(&domain(&disk("/pool/a.qcow2")), &roots).unwrap();
+        let bad = [
+            "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg value='-x'/></qemu:commandline>".to_owned(),
+            disk("/etc/shadow"),
+            disk("/pool/../etc/shadow"),
+            disk("/pool"),
+            "<devices><disk type='block'><driver type='raw'/><source dev='/dev/sda'/></disk></devices>".into(),
+            "<devices><disk type='file'><driver/><source file='/pool/x'/></disk></devices>".into(),
+            "<devices><disk type='file'><driver type='qcow2'/><source file='/pool/x'/><backingStore type='file'/></disk></devices>".into(),
+            "<devices><hostdev mode='subsystem'/></devices>".into(),
+            "<devices><filesystem type='mount'><source dir='/'/></filesystem></devices>".into(),
+            "<devices><graphics type='vnc' port='5900' listen='0.0.0.0'/></devices>".into(),
+            "<devices><graphics type='vnc'><listen type='address' address='0.0.0.0'/></graphics></devices>".into(),
+            "<devices><serial type='tcp'/></devices>".into(),
+            "<devices><interface type='direct'/></devices>".into(),
+            "<devices><emulator>/tmp/evil</emulator></devices>".into(),
+            "<launchSecurity type='sev'/>".into(),
+            "<metadata><x xmlns='urn:other'/></metadata>".into(),
+            "<os><loader>/etc/passwd</loader></os>".into(),
+        ];
+        for inner in bad {
+            let problem = check(&domain(&inner), &roots).expect_err(&inner);
+            assert_eq!(problem.code, ErrorCode::XmlRefused, "{inner}");
+        }
+        assert!(check("<!DOCTYPE x [<!ENTITY e 'x'>]><domain>&e;</domain>", &roots).is_err());
+        assert!(check_fragment("<domain/>", &roots).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! A request for a guest, checked.
+
+use vmmgr_common::api::domain::{DomainCreate, Firmware};
+use vmmgr_common::api::host::Arch;
+use vmmgr_common::error::{ErrorCode, Problem};
+
+/// libvirt and QEMU take more; nobody means to.
+const MOST_VCPUS: u32 = 512;
+const LEAST_MEMORY_MIB: u64 = 16;
+const MOST_MEMORY_MIB: u64 = 16 << 20;
+const LONGEST_DESCRIPTION: usize = 1000;
+const LONGEST_VARIABLE: usize = 4096;
+
+/// A request that can become a domain: every value is within its limits.
+#[derive(Debug, Clone)]
+pub(crate) struct DomainSpec(DomainCreate);
+
+impl DomainSpec {
+    /// The checked request.
+    pub(crate) fn get(&self) -> &DomainCreate {
+        &self.0
+    }
+}
+
+fn refuse(field: &str, rule: &str) -> Problem {
+    Problem::new(ErrorCode::InvalidValue, format!("{field}: {rule}"))
+}
+
+/// Refuses control characters but newline and tab: they have no place in XML or a log.
+fn text(field: &str, value: &str, longest: usize) -> Result<(), Problem> {
+    if value.chars().count() > longest {
+        return Err(refuse(field, &format!("longer than {longest} characters")));
+    }
+    if value.chars().any(|c| c.is_control() && c != '\n' && c != '\t' || is_not_xml(c)) {
+        return Err(refuse(field, "holds a control character"));
+    }
+    Ok(())
+}
+
+/// XML 1.0, production 2: characters that no document can hold.
+const fn is_not_xml(c: char) -> bool {
+    matches!(c, '\u{FFFE}' | '\u{FFFF}')
+}
+
+impl TryFrom<&DomainCreate> for DomainSpec {
+    type Error = Problem;
+
+    fn try_from(create: &DomainCreate) -> Result<Self, Problem> {
+        if create.name.as_str().len() > 63 {
+            return Err(refuse("name", "longer than 63 characters"));
+        }
+        text("description", &create.description, LONGEST_DESCRIPTION)?;
+        for (name, value) in &create.variables {
+            text(&format!("variable `{}`", name.escape_debug()), value, LONGEST_VARIABLE)?;
+        }
+        let record = &create.record;
+        for (field, value) in [
+            ("tenant", &record.tenant),
+            ("creator", &record.creator),
+            ("created", &record.created),
+            ("ipaddr", &record.ipaddr),
+            ("gateway", &record.gateway),
+            ("template", &record.template),
+        ] {
+            text(field, value, 200)?;
+        }
+        if create.vcpus == 0 || create.vcpus > create.vcpus_max || create.vcpus_max > MOST_VCPUS {
+            return Err(refuse("vcpus", &format!("expected 1 <= vcpus <= vcpus_max <= {MOST_VCPUS}")));
+        }
+        if create.memory_mib < LEAST_MEMORY_MIB
+            || create.memory_mib > create.memory_mib_max
+            || create.memory_mib_max > MOST_MEMORY_MIB
+        {
+            return Err(refuse(
+                "memory_mib",
+                &format!("expected {LEAST_MEMORY_MIB} <= memory_mib <= memory_mib_max <= {MOST_MEMORY_MIB}"),
+            ));
+        }
+        if create.arch == Arch::Aarch64 && create.firmware == Firmware::Bios {
+            return Err(refuse("firmware", "aarch64 guests have no BIOS").hint("ask for `uefi`"));
+        }
+        Ok(Self(create.clone()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use vmmgr_common::ids::VmId;
+
+    /// A small valid request.
+    pub(crate) fn request(arch: Arch, firmware: Firmware) -> DomainCreate {
+        serde_json::from_value(serde_json::json!({
+            "id": VmId::new(), "name": "web1", "arch": arch, "vcpus": 1, "vcpus_max": 2,
+            "memory_mib": 256, "memory_mib_max": 512, "firmware": firmware,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn values_outside_their_limits_are_refused_by_name() {
+        type Spoil = fn(&mut DomainCreate);
+        let spoils: [(&str, Spoil); 9] = [
+            ("vcpus", |c| c.vcpus = 0),
+            ("vcpus", |c| c.vcpus = 3),
+            ("vcpus", |c| c.vcpus_max = 1000),
+            ("memory_mib", |c| c.memory_mib = 1),
+            ("memory_mib", |c| c.memory_mib = 1024),
+            ("description", |c| c.description = "a\u{0}b".into()),
+            ("description", |c| c.description = "a\u{1b}[2J".into()),
+            ("description", |c| c.description = "x".repeat(1001)),
+            ("tenant", |c| c.record.tenant = "a\u{7}".into()),
+        ];
+        for (field, spoil) in spoils {
+            let mut create = request(Arch::X86_64, Firmware::Bios);
+            spoil(&mut create);
+            let problem = DomainSpec::try_from(&create).unwrap_err();
+            assert_eq!(problem.status, 422);
+            assert!(problem.detail.starts_with(field), "{problem}");
+        }
+        let odd = DomainSpec::try_from(&request(Arch::Aarch64, Firmware::Bios)).unwrap_err();
+        assert!(odd.hint.is_some());
+        let mut create = request(Arch::X86_64, Firmware::Bios);
+        create.description = "测试VM <&>\"'\n".into();
+        assert!(DomainSpec::try_from(&create).is_ok());
+    }
+}

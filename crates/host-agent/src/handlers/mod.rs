@@ -1,0 +1,24 @@
+//! The agent's routes; each a few lines over [`crate::ops`] and [`crate::inventory`].
+
+mod domains;
+mod events;
+mod host;
+mod operations;
+
+use actix_web::web;
+
+/// All routes.
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/host", web::get().to(host::host))
+        .route("/v1/inventory", web::get().to(host::inventory))
+        .route("/v1/events", web::get().to(events::host_events))
+        .route("/v1/operations", web::post().to(operations::submit))
+        .route("/v1/operations/{id}", web::get().to(operations::show))
+        .route("/v1/operations/{id}/events", web::get().to(events::operation_events))
+        .route("/v1/domains/{vm}", web::get().to(domains::show))
+        .route("/v1/domains/{vm}/xml", web::get().to(domains::xml))
+        .route("/v1/domains/{vm}/addresses", web::get().to(domains::addresses))
+        .route("/v1/domains/{vm}/boot", web::get().to(domains::boot))
+        .route("/v1/domains/{vm}/seed", web::get().to(domains::seed));
+}

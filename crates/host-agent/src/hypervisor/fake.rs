@@ -1,0 +1,241 @@
+//! A hypervisor in memory, for fast tests and for faults that the real one does not do on demand.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+use vmmgr_common::api::domain::{DomainState, InterfaceAddresses};
+use vmmgr_common::api::host::Arch;
+use vmmgr_common::ids::VmId;
+
+use super::{Affect, Hypervisor, HypervisorError, Notice, PoolInfo, RawDomain, RawHost};
+use crate::domain::target;
+
+/// The smallest XML that reads as one of our guests.
+pub(crate) fn domain_xml(id: VmId) -> String {
+    format!(
+        "<domain type='qemu'><name>t-{id}</name><uuid>{id}</uuid><memory unit='KiB'>65536</memory>\
+         <vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os><devices></devices></domain>"
+    )
+}
+
+#[derive(Default)]
+struct State {
+    domains: HashMap<VmId, (String, DomainState)>,
+    failures: Vec<(&'static str, HypervisorError)>,
+    calls: Vec<&'static str>,
+    lost: bool,
+    available_bytes: Option<u64>,
+}
+
+/// Domains as text; fails where it is told to.
+pub(crate) struct FakeHypervisor {
+    state: Mutex<State>,
+    notices: broadcast::Sender<Notice>,
+}
+
+impl FakeHypervisor {
+    /// Connected, no domains.
+    pub(crate) fn new() -> Arc<Self> {
+        let (notices, _) = broadcast::channel(256);
+        Arc::new(Self { state: Mutex::default(), notices })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next call named `call` fails once.
+    pub(crate) fn failing_on(&self, call: &'static str, error: HypervisorError) {
+        self.lock().failures.push((call, error));
+    }
+
+    /// Injected failures that were not met.
+    pub(crate) fn failures_left(&self) -> usize {
+        self.lock().failures.len()
+    }
+
+    /// Room that `pool_info` reports.
+    pub(crate) fn set_available(&self, bytes: u64) {
+        self.lock().available_bytes = Some(bytes);
+    }
+
+    /// Drops the connection.
+    pub(crate) fn lose(&self) {
+        self.lock().lost = true;
+        drop(self.notices.send(Notice::Lost));
+    }
+
+    /// Makes the connection again.
+    pub(crate) fn come_back(&self) {
+        self.lock().lost = false;
+        drop(self.notices.send(Notice::Connected));
+    }
+
+    /// A domain that appears without an event.
+    pub(crate) fn define_silently(&self, id: VmId, xml: &str) {
+        self.lock().domains.insert(id, (xml.to_owned(), DomainState::ShutOff));
+    }
+
+    /// Ids of all domains.
+    pub(crate) fn ids(&self) -> Vec<VmId> {
+        self.lock().domains.keys().copied().collect()
+    }
+
+    fn enter(&self, call: &'static str) -> Result<MutexGuard<'_, State>, HypervisorError> {
+        let mut state = self.lock();
+        state.calls.push(call);
+        if state.lost {
+            return Err(HypervisorError::Unreachable);
+        }
+        if let Some(at) = state.failures.iter().position(|(name, _)| *name == call) {
+            return Err(state.failures.remove(at).1);
+        }
+        Ok(state)
+    }
+
+    fn change(
+        &self,
+        call: &'static str,
+        id: VmId,
+        change: impl FnOnce(&mut (String, DomainState)) -> Result<(), HypervisorError>,
+    ) -> Result<(), HypervisorError> {
+        let mut state = self.enter(call)?;
+        let domain = state.domains.get_mut(&id).ok_or(HypervisorError::NoSuchDomain(id))?;
+        change(domain)?;
+        drop(state);
+        drop(self.notices.send(Notice::Dirty(id)));
+        Ok(())
+    }
+}
+
+fn raw(id: VmId, (xml, state): &(String, DomainState)) -> RawDomain {
+    RawDomain {
+        id,
+        xml: xml.clone(),
+        state: *state,
+        memory_kib: 65536,
+        cpu_time_ns: 0,
+        autostart: false,
+    }
+}
+
+fn device_of(xml: &str) -> String {
+    target::device_name(xml).unwrap_or_default()
+}
+
+#[async_trait]
+impl Hypervisor for FakeHypervisor {
+    fn connected(&self) -> bool {
+        !self.lock().lost
+    }
+    fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+    async fn host(&self) -> Result<RawHost, HypervisorError> {
+        self.enter("host")?;
+        Ok(RawHost {
+            arch: Arch::X86_64,
+            libvirt_version: "9.0.0".into(),
+            hypervisor_version: "7.2.0".into(),
+            cpus: 2,
+            cpu_mhz: 2000,
+            memory_bytes: 1 << 34,
+            memory_free_bytes: 1 << 33,
+            capabilities_xml: "<arch name='x86_64'>".into(),
+        })
+    }
+    async fn list(&self) -> Result<Vec<RawDomain>, HypervisorError> {
+        let state = self.enter("list")?;
+        Ok(state.domains.iter().map(|(id, domain)| raw(*id, domain)).collect())
+    }
+    async fn domain(&self, id: VmId) -> Result<RawDomain, HypervisorError> {
+        let state = self.enter("domain")?;
+        state.domains.get(&id).map(|d| raw(id, d)).ok_or(HypervisorError::NoSuchDomain(id))
+    }
+    async fn definition(&self, id: VmId, _secure: bool) -> Result<String, HypervisorError> {
+        let state = self.enter("definition")?;
+        state.domains.get(&id).map(|d| d.0.clone()).ok_or(HypervisorError::NoSuchDomain(id))
+    }
+    async fn define(&self, id: VmId, xml: &str) -> Result<(), HypervisorError> {
+        let mut state = self.enter("define")?;
+        if state.domains.contains_key(&id) {
+            return Err(HypervisorError::AlreadyExists(id));
+        }
+        state.domains.insert(id, (xml.to_owned(), DomainState::ShutOff));
+        drop(state);
+        drop(self.notices.send(Notice::Dirty(id)));
+        Ok(())
+    }
+    async fn undefine(&self, id: VmId) -> Result<(), HypervisorError> {
+        let mut state = self.enter("undefine")?;
+        state.domains.remove(&id).ok_or(HypervisorError::NoSuchDomain(id))?;
+        drop(state);
+        drop(self.notices.send(Notice::Dirty(id)));
+        Ok(())
+    }
+    async fn start(&self, id: VmId) -> Result<(), HypervisorError> {
+        self.change("start", id, |domain| {
+            if domain.1 == DomainState::Running {
+                return Err(HypervisorError::WrongState("domain is already running".into()));
+            }
+            domain.1 = DomainState::Running;
+            Ok(())
+        })
+    }
+    async fn shutdown(&self, id: VmId) -> Result<(), HypervisorError> {
+        self.change("shutdown", id, |domain| {
+            if domain.1 != DomainState::Running {
+                return Err(HypervisorError::WrongState("domain is not running".into()));
+            }
+            domain.1 = DomainState::ShutOff;
+            Ok(())
+        })
+    }
+    async fn destroy(&self, id: VmId) -> Result<(), HypervisorError> {
+        self.change("destroy", id, |domain| {
+            domain.1 = DomainState::ShutOff;
+            Ok(())
+        })
+    }
+    async fn reset(&self, id: VmId) -> Result<(), HypervisorError> {
+        self.change("reset", id, |_| Ok(()))
+    }
+    async fn attach(&self, id: VmId, xml: &str, _: Affect) -> Result<(), HypervisorError> {
+        self.change("attach", id, |domain| {
+            domain.0 = domain.0.replacen("</devices>", &format!("{xml}</devices>"), 1);
+            Ok(())
+        })
+    }
+    async fn detach(&self, id: VmId, xml: &str, _: Affect) -> Result<(), HypervisorError> {
+        let name = device_of(xml);
+        self.change("detach", id, |domain| {
+            if let Some(found) = target::find_device(&domain.0, &name) {
+                domain.0 = domain.0.replacen(&found.xml, "", 1);
+            }
+            Ok(())
+        })
+    }
+    async fn update(&self, id: VmId, xml: &str, _: Affect) -> Result<(), HypervisorError> {
+        let name = device_of(xml);
+        self.change("update", id, |domain| {
+            if let Some(found) = target::find_device(&domain.0, &name) {
+                domain.0 = domain.0.replacen(&found.xml, xml, 1);
+            }
+            Ok(())
+        })
+    }
+    async fn addresses(&self, id: VmId) -> Result<Vec<InterfaceAddresses>, HypervisorError> {
+        let state = self.enter("addresses")?;
+        state.domains.get(&id).map(|_| Vec::new()).ok_or(HypervisorError::NoSuchDomain(id))
+    }
+    async fn ensure_dir_pool(&self, _: &str, _: &str) -> Result<(), HypervisorError> {
+        self.enter("ensure_dir_pool").map(drop)
+    }
+    async fn pool_info(&self, _: &str) -> Result<PoolInfo, HypervisorError> {
+        let state = self.enter("pool_info")?;
+        let available_bytes = state.available_bytes.unwrap_or(1 << 40);
+        Ok(PoolInfo { capacity_bytes: 1 << 40, available_bytes })
+    }
+}

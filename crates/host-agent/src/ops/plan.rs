@@ -1,0 +1,345 @@
+//! From work to steps. Looks, decides and changes nothing: what is refused here has no effect.
+
+use vmmgr_common::api::disk::{Attachment, DeviceRef, DiskSize, GoldImage, Medium};
+use vmmgr_common::api::domain::{Disk, DomainCreate, DomainState, SeedMode};
+use vmmgr_common::api::operation::{Outcome, Work};
+use vmmgr_common::api::seed::SeedRecord;
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::{MacAddress, ResourceName, VmId};
+
+use super::Context;
+use super::step::Step;
+use crate::config::{DeviceConfig, VirtType};
+use crate::domain::spec::DomainSpec;
+use crate::domain::target::{self, Found};
+use crate::domain::template::HostFacts;
+use crate::domain::{policy, read};
+use crate::hypervisor::{HypervisorError, RawDomain};
+
+/// Room that a pool must have before a thin disk is put into it, bytes.
+const LEAST_ROOM: u64 = 64 << 20;
+/// Slots for disks and interfaces that the built-in machines have.
+const MOST_SLOTS: usize = 24;
+
+/// Steps, and what is known of the result beforehand.
+pub(super) struct Planned {
+    pub(super) steps: Vec<Step>,
+    pub(super) outcome: Outcome,
+}
+
+impl From<Vec<Step>> for Planned {
+    fn from(steps: Vec<Step>) -> Self {
+        Self { steps, outcome: Outcome::default() }
+    }
+}
+
+/// Plans `work`.
+pub(super) async fn make(context: &Context, work: &Work) -> Result<Planned, Problem> {
+    match work {
+        Work::Create { domain } => create(context, domain).await.map(Planned::from),
+        Work::Start { vm } => simple(context, Step::Start { vm: *vm }, *vm).await,
+        Work::Shutdown { vm } => simple(context, Step::Shutdown { vm: *vm }, *vm).await,
+        Work::Destroy { vm } => simple(context, Step::Destroy { vm: *vm }, *vm).await,
+        Work::Reset { vm } => simple(context, Step::Reset { vm: *vm }, *vm).await,
+        Work::Delete { vm } => delete(context, *vm).await,
+        Work::Attach { vm, attachment } => attach(context, *vm, attachment).await,
+        Work::Detach { vm, device } => detach(context, *vm, device).await,
+        Work::ChangeMedium { vm, device, medium } => change_medium(context, *vm, device, medium).await,
+        Work::ImportImage { gold } => Ok(vec![Step::EnsureImage { gold: gold.clone() }].into()),
+    }
+}
+
+async fn simple(context: &Context, step: Step, vm: VmId) -> Result<Planned, Problem> {
+    context.hypervisor.domain(vm).await?;
+    Ok(vec![step].into())
+}
+
+async fn create(context: &Context, create: &DomainCreate) -> Result<Vec<Step>, Problem> {
+    let spec = DomainSpec::try_from(create)?;
+    let vm = create.id;
+    match context.hypervisor.domain(vm).await {
+        Err(HypervisorError::NoSuchDomain(_)) => {}
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Err(HypervisorError::AlreadyExists(vm).into()),
+    }
+    let host = HostFacts {
+        virt_type: if context.virt_type == VirtType::Kvm { "kvm" } else { "qemu" },
+        console_log_dir: &context.console_log_dir,
+    };
+    let xml = context.templates.render_domain(&spec, &host)?;
+    policy::check(&xml, &context.roots())?;
+    let mut steps = Vec::new();
+    if create.seed_mode != SeedMode::None {
+        let record =
+            SeedRecord { vm, spec: create.seed.clone(), macs: Vec::new(), committed: false };
+        steps.push(Step::PutSeed { record: Box::new(record) });
+    }
+    steps.push(Step::Define { vm, xml });
+    if create.seed_mode == SeedMode::Iso {
+        let path = context.volumes.seed_path(vm);
+        let bus = "sata";
+        let xml = context.templates.render_cdrom(Some(&path), "sda", cdrom_bus(create.arch.as_str(), bus))?;
+        policy::check_fragment(&xml, &context.roots())?;
+        steps.push(Step::WriteSeedIso { vm, path });
+        steps.push(Step::Attach { vm, xml, device: "sda".to_owned() });
+    }
+    if create.seed_mode != SeedMode::None {
+        steps.push(Step::CommitSeed { vm });
+    }
+    Ok(steps)
+}
+
+/// The `virt` machine has no SATA controller.
+fn cdrom_bus<'a>(arch: &str, otherwise: &'a str) -> &'a str {
+    if arch == "aarch64" { "scsi" } else { otherwise }
+}
+
+/// A guest as plans need it.
+struct Guest {
+    raw: RawDomain,
+    definition: String,
+    arch: String,
+    macs: Vec<MacAddress>,
+    disks: Vec<Disk>,
+}
+
+impl Guest {
+    async fn read(context: &Context, vm: VmId) -> Result<Self, Problem> {
+        let raw = context.hypervisor.domain(vm).await?;
+        let definition = context.hypervisor.definition(vm, false).await?;
+        let domain = read::parse(&raw).ok_or_else(|| {
+            Problem::new(ErrorCode::HypervisorFailed, format!("guest {vm}: its XML cannot be read"))
+        })?;
+        Ok(Self {
+            raw,
+            definition,
+            arch: domain.arch,
+            macs: domain.nics.iter().map(|nic| nic.mac).collect(),
+            disks: domain.disks,
+        })
+    }
+
+    fn running(&self) -> bool {
+        !matches!(self.raw.state, DomainState::ShutOff | DomainState::Crashed | DomainState::NoState)
+    }
+
+    fn next_target(&self, prefix: &str) -> String {
+        target::next_free(prefix, &[&self.definition, &self.raw.xml])
+    }
+
+    fn find(&self, vm: VmId, device: &DeviceRef) -> Result<(String, Found), Problem> {
+        let name = match device {
+            DeviceRef::Mac(mac) => mac.to_string(),
+            DeviceRef::Target(target) => target.to_string(),
+        };
+        target::find_device(&self.definition, &name)
+            .or_else(|| target::find_device(&self.raw.xml, &name))
+            .map(|found| (name.clone(), found))
+            .ok_or_else(|| Problem::new(ErrorCode::NoSuchDevice, format!("guest {vm} has no {name}")))
+    }
+}
+
+fn device<'a>(context: &'a Context, name: &ResourceName) -> Result<&'a DeviceConfig, Problem> {
+    context.devices.iter().find(|device| device.name() == name).ok_or_else(|| {
+        Problem::new(ErrorCode::NoSuchRecord, format!("host {} has no device `{name}`", context.host))
+            .hint("the host's devices are in its record (`GET /v1/hosts/{host}`)")
+    })
+}
+
+fn wrong_kind(name: &ResourceName, wanted: &str) -> Problem {
+    Problem::new(ErrorCode::InvalidValue, format!("device `{name}` is no {wanted}"))
+}
+
+async fn attach(context: &Context, vm: VmId, attachment: &Attachment) -> Result<Planned, Problem> {
+    let guest = Guest::read(context, vm).await?;
+    if guest.disks.len() + guest.macs.len() >= MOST_SLOTS {
+        return Err(Problem::new(
+            ErrorCode::WrongState,
+            format!("guest {vm} has {MOST_SLOTS} disks and interfaces, there is no slot left"),
+        ));
+    }
+    match attachment {
+        Attachment::Disk { device: name, size, gold } => match device(context, name)? {
+            DeviceConfig::Disk { .. } => attach_disk(context, vm, &guest, *size, gold.as_ref()).await,
+            _ => Err(wrong_kind(name, "disk")),
+        },
+        Attachment::Nic { device: name, mac } => match device(context, name)? {
+            DeviceConfig::Net { bridge, .. } => attach_nic(context, vm, &guest, bridge, *mac),
+            _ => Err(wrong_kind(name, "network device")),
+        },
+        Attachment::Cdrom { device: name, medium } => match device(context, name)? {
+            DeviceConfig::Iso { .. } => attach_cdrom(context, vm, &guest, medium),
+            _ => Err(wrong_kind(name, "CD-ROM drive")),
+        },
+    }
+}
+
+async fn attach_disk(
+    context: &Context,
+    vm: VmId,
+    guest: &Guest,
+    size: DiskSize,
+    gold: Option<&GoldImage>,
+) -> Result<Planned, Problem> {
+    let room = context.hypervisor.pool_info(&context.pool).await?.available_bytes;
+    if room < LEAST_ROOM {
+        return Err(Problem::new(
+            ErrorCode::NoSpace,
+            format!("pool `{}` on host {} has {} MiB left", context.pool, context.host, room >> 20),
+        )
+        .hint("make room in the pool's folder"));
+    }
+    let target = guest.next_target("vd");
+    let path = context.volumes.path_for(&target, vm);
+    let xml = context.templates.render_disk(&path, &target)?;
+    policy::check_fragment(&xml, &context.roots())?;
+    let mut steps = Vec::new();
+    if let Some(gold) = gold {
+        steps.push(Step::EnsureImage { gold: gold.clone() });
+    }
+    steps.push(Step::CreateVolume { vm, path, size, gold: gold.cloned() });
+    steps.push(Step::Attach { vm, xml, device: target.clone() });
+    Ok(Planned { steps, outcome: Outcome { target: Some(target), ..Outcome::default() } })
+}
+
+fn attach_nic(
+    context: &Context,
+    vm: VmId,
+    guest: &Guest,
+    bridge: &ResourceName,
+    mac: Option<MacAddress>,
+) -> Result<Planned, Problem> {
+    let mac = mac.unwrap_or_default();
+    let taken = context.inventory.snapshot().domains.iter().any(|d| d.nics.iter().any(|n| n.mac == mac));
+    if taken || guest.macs.contains(&mac) {
+        return Err(Problem::new(ErrorCode::AlreadyExists, format!("address {mac} is in use on host {}", context.host)));
+    }
+    let xml = context.templates.render_nic(mac, bridge.as_str())?;
+    policy::check_fragment(&xml, &context.roots())?;
+    let mut macs = guest.macs.clone();
+    macs.push(mac);
+    // The seed service first: a running guest may ask as soon as the interface is there.
+    let steps = vec![
+        Step::SetCallers { vm, macs, old: guest.macs.clone() },
+        Step::Attach { vm, xml, device: mac.to_string() },
+    ];
+    Ok(Planned { steps, outcome: Outcome { mac: Some(mac), ..Outcome::default() } })
+}
+
+fn attach_cdrom(context: &Context, vm: VmId, guest: &Guest, medium: &Medium) -> Result<Planned, Problem> {
+    if guest.running() {
+        return Err(Problem::new(
+            ErrorCode::WrongState,
+            format!("guest {vm} runs; a CD-ROM drive cannot be plugged in"),
+        )
+        .hint("shut it down first; a medium can be changed while it runs"));
+    }
+    let target = guest.next_target("sd");
+    let (mut steps, path) = medium_path(context, vm, medium)?;
+    let bus = cdrom_bus(&guest.arch, "sata");
+    let xml = context.templates.render_cdrom(path.as_deref(), &target, bus)?;
+    policy::check_fragment(&xml, &context.roots())?;
+    steps.push(Step::Attach { vm, xml, device: target.clone() });
+    Ok(Planned { steps, outcome: Outcome { target: Some(target), ..Outcome::default() } })
+}
+
+/// The medium's file, and what has to be done to have it.
+fn medium_path(context: &Context, vm: VmId, medium: &Medium) -> Result<(Vec<Step>, Option<String>), Problem> {
+    match medium {
+        Medium::Empty => Ok((Vec::new(), None)),
+        Medium::Seed => {
+            let path = context.volumes.seed_path(vm);
+            Ok((vec![Step::WriteSeedIso { vm, path: path.clone() }], Some(path)))
+        }
+        Medium::Iso { path } => {
+            let real = fs_err::canonicalize(path).ok().filter(|real| {
+                real.is_file() && context.local_roots.iter().any(|root| real.starts_with(root))
+            });
+            match real {
+                Some(real) => Ok((Vec::new(), Some(real.to_string_lossy().into_owned()))),
+                None => Err(Problem::new(
+                    ErrorCode::InvalidValue,
+                    format!("`{}` is not a file in an allowed folder of host {}", path.escape_debug(), context.host),
+                )
+                .hint("put the ISO below one of the agent's local_roots")),
+            }
+        }
+    }
+}
+
+async fn change_medium(
+    context: &Context,
+    vm: VmId,
+    device: &DeviceRef,
+    medium: &Medium,
+) -> Result<Planned, Problem> {
+    let guest = Guest::read(context, vm).await?;
+    let (name, found) = guest.find(vm, device)?;
+    if found.device != "cdrom" {
+        return Err(Problem::new(ErrorCode::InvalidValue, format!("{name} of guest {vm} is no CD-ROM drive")));
+    }
+    let (mut steps, path) = medium_path(context, vm, medium)?;
+    let xml = context.templates.render_cdrom(path.as_deref(), &name, &found.bus)?;
+    policy::check_fragment(&xml, &context.roots())?;
+    let old = (!found.source.is_empty()).then_some(found.source.as_str());
+    let old_xml = context.templates.render_cdrom(old, &name, &found.bus)?;
+    steps.push(Step::Update { vm, xml, old_xml });
+    Ok(Planned { steps, outcome: Outcome { target: Some(name), ..Outcome::default() } })
+}
+
+async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Planned, Problem> {
+    let guest = Guest::read(context, vm).await?;
+    let (name, found) = guest.find(vm, device)?;
+    let mut steps = Vec::new();
+    let mut outcome = Outcome { target: Some(name.clone()), ..Outcome::default() };
+    let step = Step::Detach { vm, xml: found.xml.clone(), device: name.clone() };
+    if let DeviceRef::Mac(mac) = device {
+        let macs = guest.macs.iter().copied().filter(|m| m != mac).collect();
+        steps.extend([step, Step::SetCallers { vm, macs, old: guest.macs.clone() }]);
+        return Ok(Planned { steps, outcome });
+    }
+    let boots = guest.disks.iter().find(|disk| disk.device == "disk").is_some_and(|d| d.target == name);
+    if boots && guest.running() {
+        return Err(Problem::new(ErrorCode::WrongState, format!("{name} is the boot disk of guest {vm}, which runs"))
+            .hint("shut the guest down first"));
+    }
+    if found.device == "cdrom" && guest.running() {
+        return Err(Problem::new(ErrorCode::WrongState, format!("guest {vm} runs; {name} cannot be unplugged"))
+            .hint("change its medium instead, or shut the guest down"));
+    }
+    steps.push(step);
+    if context.journal.volumes(vm).await?.contains(&found.source) {
+        steps.push(Step::DeleteVolume { path: found.source });
+    } else if found.device == "disk" && !found.source.is_empty() {
+        outcome.undeleted = guest.disks.into_iter().filter(|disk| disk.target == name).collect();
+    }
+    Ok(Planned { steps, outcome })
+}
+
+async fn delete(context: &Context, vm: VmId) -> Result<Planned, Problem> {
+    let volumes = context.journal.volumes(vm).await?;
+    let mut outcome = Outcome::default();
+    let mut steps = Vec::new();
+    match Guest::read(context, vm).await {
+        Ok(guest) => {
+            let foreign = |disk: &Disk| disk.device == "disk" && !volumes.contains(&disk.source);
+            outcome.undeleted = guest.disks.into_iter().filter(foreign).collect();
+            steps.extend([Step::Destroy { vm }, Step::Undefine { vm }]);
+        }
+        // A delete that stopped half way left volumes: they are what this one is for.
+        Err(problem) if problem.code == ErrorCode::NoSuchVm && !volumes.is_empty() => {}
+        Err(problem) => return Err(problem),
+    }
+    steps.extend(volumes.into_iter().map(|path| Step::DeleteVolume { path }));
+    steps.push(Step::DeleteSeed { vm });
+    Ok(Planned { steps, outcome })
+}
+
+impl Context {
+    /// Folders that a guest's files may be in.
+    fn roots(&self) -> Vec<std::path::PathBuf> {
+        let mut roots = vec![self.volumes.dir().to_owned(), self.console_log_dir.clone()];
+        roots.extend(self.local_roots.iter().cloned());
+        roots
+    }
+}
