@@ -1,0 +1,187 @@
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use vmmgr_common::api::seed::{SeedRecord, SeedSpec};
+use vmmgr_common::ids::{MacAddress, VmId};
+
+use super::*;
+use crate::caller::ArpFile;
+use crate::config::Defaults;
+use crate::store::Store;
+
+const VM: &str = "6f5d8bf6-d580-4946-9541-13fa98b4acf4";
+const MAC: &str = "52:54:00:00:00:01";
+
+/// The service on a loopback port, with 127.0.0.1 as the guest.
+async fn serving(folder: &Path, limits: Limits) -> SocketAddr {
+    let arp = folder.join("arp");
+    let table = format!("heading\n127.0.0.1 0x1 0x2 {MAC} * lo\n");
+    fs_err::write(&arp, table).unwrap();
+    let store = Store::open(&folder.join("seeds"), Defaults::default()).unwrap();
+    let (vm, mac) = (VmId::parse(VM).unwrap(), MacAddress::parse(MAC).unwrap());
+    let spec = SeedSpec::default();
+    store
+        .put(SeedRecord {
+            vm,
+            spec,
+            macs: vec![mac],
+            committed: true,
+        })
+        .unwrap();
+    let guests = Arc::new(Guests {
+        store: Arc::new(store),
+        neighbours: Box::new(ArpFile(arp)),
+        hold: Duration::ZERO,
+    });
+    let any = GuestListen {
+        address: "127.0.0.1:0".parse().unwrap(),
+        bridge: None,
+    };
+    let listener = open(&any, limits.ttl).unwrap();
+    let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+        panic!("not IPv4")
+    };
+    let listen = Arc::new(GuestListen {
+        address,
+        bridge: None,
+    });
+    let bounds = Bounds::new(limits, Readiness::default());
+    tokio::spawn(async move { serve(&listener, &guests, &bounds, &listen, &None).await });
+    address.into()
+}
+
+async fn talk(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A refused connection may end in a reset; what came before counts.
+    let _end = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_guest_is_served_over_a_socket_one_request_a_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = serving(dir.path(), Limits::default()).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let answer = talk(address, &get(&format!("/{VM}/meta-data"))).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.contains("connection: close") && answer.ends_with("}\n"),
+        "{answer}"
+    );
+    let missing = talk(address, &get("/latest/meta-data")).await;
+    let foreign = talk(
+        address,
+        &get("/11111111-d580-4946-9541-13fa98b4acf4/meta-data"),
+    )
+    .await;
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+    assert_eq!(missing, foreign);
+}
+
+#[tokio::test]
+async fn hostile_bytes_are_refused_and_the_next_guest_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        request_ms: 1000,
+        hold_ms: 0,
+        ..Limits::default()
+    };
+    let address = serving(dir.path(), limits).await;
+    let host = format!("Host: {address}\r\n");
+    let long = "a".repeat(100_000);
+    let many = "x: y\r\n".repeat(100);
+    for (request, status) in [
+        ("\0\0\0\r\n\r\n".to_owned(), "400"),
+        ("GET\r\n\r\n".to_owned(), "400"),
+        (format!("GET /{long} HTTP/1.1\r\n{host}\r\n"), "4"),
+        (format!("GET / HTTP/1.1\r\n{host}{many}\r\n"), "431"),
+        (format!("GET / HTTP/1.1\r\n{host}x: {long}\r\n\r\n"), "431"),
+        (
+            format!("POST / HTTP/1.1\r\n{host}Content-Length: 999999999\r\n\r\n"),
+            "405",
+        ),
+        ("GET / HTTP/1.0\r\n\r\n".to_owned(), "403"),
+    ] {
+        let answer = talk(address, &request).await;
+        let start: String = request.chars().take(20).collect();
+        // A head over the bound may be cut before the answer is read.
+        let cut = answer.is_empty() && request.len() > LARGEST_HEAD;
+        let told = answer
+            .split(' ')
+            .nth(1)
+            .is_some_and(|code| code.starts_with(status));
+        assert!(cut || told, "{start:?}: {answer:?}");
+    }
+    let answer = talk(
+        address,
+        &format!("GET /{VM}/user-data HTTP/1.1\r\n{host}\r\n"),
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_with_its_budget_and_one_too_many_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        request_ms: 300,
+        hold_ms: 0,
+        connections_per_guest: 2,
+        ..Limits::default()
+    };
+    let address = serving(dir.path(), limits).await;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let started = std::time::Instant::now();
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert_eq!(third.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert!(
+        started.elapsed() < Duration::from_millis(250),
+        "{:?}",
+        started.elapsed()
+    );
+    for stream in [&mut idle, &mut slow] {
+        let mut rest = Vec::new();
+        let _end = stream.read_to_end(&mut rest).await;
+        assert!(!rest.starts_with(b"HTTP/1.1 2"));
+    }
+    assert!(started.elapsed() < Duration::from_secs(3));
+    let path = format!("GET /{VM}/network-config HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    assert!(talk(address, &path).await.ends_with("{}\n"));
+}
+
+#[tokio::test]
+async fn a_missing_bridge_is_told_and_an_address_may_come_later() {
+    let absent = GuestListen {
+        address: "169.254.169.254:0".parse().unwrap(),
+        bridge: Some("br-absent0".into()),
+    };
+    assert!(open(&absent, 1).is_err());
+    let early = GuestListen {
+        address: "192.0.2.77:0".parse().unwrap(),
+        bridge: None,
+    };
+    assert_eq!(open(&early, 1).unwrap().ttl().unwrap(), 1);
+}
+
+#[test]
+fn one_failing_listener_is_enough_not_to_be_ready() {
+    let ready = Readiness::default();
+    let bounds = Bounds::new(Limits::default(), ready.clone());
+    let (one, two) = (
+        "192.0.2.1:80".parse().unwrap(),
+        "192.0.2.2:80".parse().unwrap(),
+    );
+    bounds.tell(one, Err("no bridge".into()));
+    bounds.tell(two, Ok(()));
+    assert_eq!(
+        ready.all()[CONDITION],
+        Err("192.0.2.1:80: no bridge".into())
+    );
+    bounds.tell(one, Ok(()));
+    assert_eq!(ready.all()[CONDITION], Ok(()));
+}

@@ -1,0 +1,251 @@
+//! All seeds, rendered: an immutable map swapped as a whole.
+//!
+//! ```text
+//!  PUT -> check and render -> file (tmp, fsync, rename) -> swap map -> wake held requests
+//!                                                            |
+//!  guest's GET ----------------------------------- one look-up, no lock
+//! ```
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use vmmgr_common::api::seed::{SeedPreview, SeedRecord};
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::{MacAddress, VmId};
+
+use crate::config::Defaults;
+use crate::seed::{self, Rendered, SeedFile};
+use crate::snapshot::{Saved, Snapshots};
+use crate::trace::Trace;
+
+/// One guest's seed. Never changes; a change makes another.
+pub(crate) struct Seed {
+    saved: Saved,
+    rendered: Rendered,
+    /// Built when first asked for: most guests never do.
+    iso: OnceLock<Bytes>,
+    /// Survives changes that leave the instance the same.
+    pub(crate) trace: Arc<Trace>,
+}
+
+impl Seed {
+    fn new(saved: Saved, trace: Arc<Trace>, defaults: &Defaults) -> Result<Self, Problem> {
+        let rendered = seed::render(&saved.record, saved.generation, defaults)?;
+        Ok(Self {
+            saved,
+            rendered,
+            iso: OnceLock::new(),
+            trace,
+        })
+    }
+
+    /// Whether the guest may have it.
+    pub(crate) fn committed(&self) -> bool {
+        self.saved.record.committed
+    }
+
+    /// Whether `mac` is one of the guest's NICs.
+    pub(crate) fn belongs_to(&self, mac: MacAddress) -> bool {
+        self.saved.record.macs.contains(&mac)
+    }
+
+    /// A file's bytes.
+    pub(crate) fn file(&self, file: SeedFile) -> Result<Bytes, Problem> {
+        Ok(match file {
+            SeedFile::MetaData => self.rendered.meta_data.clone(),
+            SeedFile::UserData => self.rendered.user_data.clone(),
+            SeedFile::VendorData => self.rendered.vendor_data.clone(),
+            SeedFile::NetworkConfig => self.rendered.network_config.clone(),
+            SeedFile::Iso => match self.iso.get() {
+                Some(image) => image.clone(),
+                None => {
+                    let image = self.rendered.iso()?;
+                    self.iso.get_or_init(|| image).clone()
+                }
+            },
+        })
+    }
+}
+
+type Seeds = HashMap<VmId, Arc<Seed>>;
+
+/// The seeds of this host.
+pub(crate) struct Store {
+    seeds: ArcSwap<Seeds>,
+    /// Held while a change goes to disk and into the map.
+    snapshots: Mutex<Snapshots>,
+    changed: Notify,
+    defaults: Defaults,
+}
+
+impl Store {
+    /// Opens the folder and renders what is there.
+    pub(crate) fn open(folder: &Path, defaults: Defaults) -> io::Result<Self> {
+        let snapshots = Snapshots::open(folder)?;
+        let mut seeds = Seeds::new();
+        for saved in snapshots.load()? {
+            let vm = saved.record.vm;
+            match Seed::new(saved, Arc::default(), &defaults) {
+                Ok(seed) => {
+                    seeds.insert(vm, Arc::new(seed));
+                }
+                Err(problem) => {
+                    tracing::error!(vm.id = %vm, %problem, "skipped a seed that no longer renders; write it again");
+                }
+            }
+        }
+        tracing::info!(seeds = seeds.len(), "seeds loaded");
+        Ok(Self {
+            seeds: ArcSwap::from_pointee(seeds),
+            snapshots: Mutex::new(snapshots),
+            changed: Notify::new(),
+            defaults,
+        })
+    }
+
+    /// A guest's seed.
+    pub(crate) fn get(&self, vm: VmId) -> Option<Arc<Seed>> {
+        self.seeds.load().get(&vm).cloned()
+    }
+
+    /// A guest's seed, or the failure for the agent.
+    pub(crate) fn require(&self, vm: VmId) -> Result<Arc<Seed>, Problem> {
+        self.get(vm).ok_or_else(|| no_seed(vm))
+    }
+
+    /// Waits for the seed to be committed, `until` at the latest; `None` when it is removed.
+    pub(crate) async fn committed(&self, vm: VmId, until: Instant) -> Option<Arc<Seed>> {
+        loop {
+            let changed = self.changed.notified();
+            let seed = self.get(vm)?;
+            if seed.committed() || timeout_at(until, changed).await.is_err() {
+                return Some(seed);
+            }
+        }
+    }
+
+    /// Writes a record, replacing what was there; blocks on the disk. Another spec than before
+    /// makes another instance, with an empty trace.
+    pub(crate) fn put(&self, record: SeedRecord) -> Result<(), Problem> {
+        self.change(record.vm, |old| {
+            let Some(old) = old else {
+                return Ok((
+                    Saved {
+                        generation: 1,
+                        record,
+                    },
+                    Arc::default(),
+                ));
+            };
+            let generation = old.saved.generation;
+            if old.saved.record.spec == record.spec {
+                Ok((Saved { generation, record }, Arc::clone(&old.trace)))
+            } else {
+                Ok((
+                    Saved {
+                        generation: generation.saturating_add(1),
+                        record,
+                    },
+                    Arc::default(),
+                ))
+            }
+        })
+    }
+
+    /// Replaces who may read; blocks on the disk.
+    pub(crate) fn set_callers(&self, vm: VmId, macs: Vec<MacAddress>) -> Result<(), Problem> {
+        self.amend(vm, |record| record.macs = macs)
+    }
+
+    /// Opens a seed to its guest; blocks on the disk.
+    pub(crate) fn commit(&self, vm: VmId) -> Result<(), Problem> {
+        self.amend(vm, |record| record.committed = true)
+    }
+
+    /// Removes a seed for good; one that is not there is fine. Blocks on the disk.
+    pub(crate) fn delete(&self, vm: VmId) -> Result<(), Problem> {
+        let snapshots = self
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // First from the map: what cannot be deleted from the disk is at least not served.
+        self.swap(|seeds| {
+            seeds.remove(&vm);
+        });
+        snapshots
+            .remove(vm)
+            .map_err(|error| disk("remove", vm, &error))
+    }
+
+    /// The files for an operator's eyes.
+    pub(crate) fn preview(&self, vm: VmId) -> Result<SeedPreview, Problem> {
+        let seed = self.require(vm)?;
+        seed::preview(&seed.saved.record, seed.saved.generation, &self.defaults)
+    }
+
+    fn amend(&self, vm: VmId, edit: impl FnOnce(&mut SeedRecord)) -> Result<(), Problem> {
+        self.change(vm, |old| {
+            let old = old.ok_or_else(|| no_seed(vm))?;
+            let mut saved = old.saved.clone();
+            edit(&mut saved.record);
+            Ok((saved, Arc::clone(&old.trace)))
+        })
+    }
+
+    fn change(
+        &self,
+        vm: VmId,
+        next: impl FnOnce(Option<&Seed>) -> Result<(Saved, Arc<Trace>), Problem>,
+    ) -> Result<(), Problem> {
+        let snapshots = self
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (saved, trace) = next(self.get(vm).as_deref())?;
+        let seed = Seed::new(saved, trace, &self.defaults)?;
+        snapshots
+            .write(&seed.saved)
+            .map_err(|error| disk("write", vm, &error))?;
+        self.swap(|seeds| {
+            seeds.insert(vm, Arc::new(seed));
+        });
+        Ok(())
+    }
+
+    fn swap(&self, edit: impl FnOnce(&mut Seeds)) {
+        let mut seeds = Seeds::clone(&self.seeds.load());
+        edit(&mut seeds);
+        metrics::gauge!("vmmgr_seeds").set(seeds.len() as f64);
+        self.seeds.store(Arc::new(seeds));
+        self.changed.notify_waiters();
+    }
+}
+
+fn no_seed(vm: VmId) -> Problem {
+    Problem::new(
+        ErrorCode::NoSuchVm,
+        format!("guest {vm} has no seed on this host"),
+    )
+}
+
+fn disk(verb: &str, vm: VmId, error: &io::Error) -> Problem {
+    tracing::error!(vm.id = %vm, %error, "cannot {verb} a seed");
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::NoSpace,
+        _ => ErrorCode::Internal,
+    };
+    Problem::new(
+        code,
+        format!("cannot {verb} the seed of guest {vm}: {}", error.kind()),
+    )
+    .hint("check the space and the owner of metadata-srv's `state_dir`")
+}
+
+#[cfg(test)]
+mod tests;
