@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use chrono::TimeDelta;
 use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{Readiness, Service};
 
@@ -29,6 +30,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         store: Arc::clone(&store),
         neighbours: Box::new(caller::ArpFile(config.neighbours)),
         hold: Duration::from_millis(limits.hold_ms),
+        secret: (limits.secret_s > 0).then(|| TimeDelta::seconds(limits.secret_s.into())),
     });
     let bounds = listen::Bounds::new(limits, ready.clone());
     for address in config.guest_listen {

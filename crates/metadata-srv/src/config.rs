@@ -58,6 +58,8 @@ pub(crate) struct Limits {
     pub(crate) request_ms: u64,
     /// How long an older cloud-init is held while its guest is being created, milliseconds.
     pub(crate) hold_ms: u64,
+    /// How long after the first reading the password's hash is still given, seconds; 0 is for ever.
+    pub(crate) secret_s: u32,
     /// IP time to live of answers: 1 keeps them on the bridge.
     pub(crate) ttl: u32,
 }
@@ -69,6 +71,7 @@ impl Default for Limits {
             connections_per_guest: 16,
             request_ms: 5000,
             hold_ms: 4000,
+            secret_s: 900,
             ttl: 1,
         }
     }

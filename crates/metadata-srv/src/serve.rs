@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use http_body_util::Full;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
+use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::VmId;
 
 use crate::caller::{self, NeighbourTable};
@@ -31,6 +33,8 @@ pub(crate) struct Guests {
     pub(crate) neighbours: Box<dyn NeighbourTable>,
     /// How long to hold an older cloud-init whose guest is being created.
     pub(crate) hold: Duration,
+    /// How long after the first reading secrets are still given; for ever when `None`.
+    pub(crate) secret: Option<TimeDelta>,
 }
 
 /// What a request came through.
@@ -116,13 +120,30 @@ impl Guests {
         if !seed.committed() {
             return unavailable();
         }
-        match seed.file(file) {
+        match self.read(vm, seed, file).await {
             Ok(bytes) => content(file, bytes),
             Err(problem) => {
                 tracing::error!(vm.id = %vm, %problem, "cannot serve a seed");
                 fixed(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
             }
         }
+    }
+
+    /// The bytes; secrets only until `secret` after their first reading, which is on the disk
+    /// before they leave: a restart does not open them again.
+    async fn read(&self, vm: VmId, seed: Arc<Seed>, file: SeedFile) -> Result<Bytes, Problem> {
+        let Some(window) = self.secret else {
+            return seed.file(file);
+        };
+        if seed.locked(window) {
+            return seed.locked_file(file);
+        }
+        if seed.opens_secrets(file) {
+            let store = Arc::clone(&self.store);
+            let noted = tokio::task::spawn_blocking(move || store.note_read(vm)).await;
+            noted.map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))??;
+        }
+        seed.file(file)
     }
 }
 

@@ -19,6 +19,9 @@ const UNFINISHED: &str = ".tmp";
 pub(crate) struct Saved {
     /// Specs the guest has had, from 1.
     pub(crate) generation: u32,
+    /// When the guest first read the part with secrets, seconds since 1970.
+    #[serde(default)]
+    pub(crate) read_at: Option<i64>,
     /// What the agent wrote.
     pub(crate) record: SeedRecord,
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use vmmgr_common::api::seed::{SeedPreview, SeedRecord};
@@ -28,6 +29,8 @@ use crate::trace::Trace;
 pub(crate) struct Seed {
     saved: Saved,
     rendered: Rendered,
+    /// What is served once the secrets were read.
+    locked: Rendered,
     /// Built when first asked for: most guests never do.
     iso: OnceLock<Bytes>,
     /// Survives changes that leave the instance the same.
@@ -37,9 +40,11 @@ pub(crate) struct Seed {
 impl Seed {
     fn new(saved: Saved, trace: Arc<Trace>, defaults: &Defaults) -> Result<Self, Problem> {
         let rendered = seed::render(&saved.record, saved.generation, defaults)?;
+        let locked = rendered.locked(&saved.record.spec, defaults)?;
         Ok(Self {
             saved,
             rendered,
+            locked,
             iso: OnceLock::new(),
             trace,
         })
@@ -53,6 +58,27 @@ impl Seed {
     /// Whether `mac` is one of the guest's NICs.
     pub(crate) fn belongs_to(&self, mac: MacAddress) -> bool {
         self.saved.record.macs.contains(&mac)
+    }
+
+    /// Whether the guest has read its secrets, `window` ago or longer.
+    pub(crate) fn locked(&self, window: TimeDelta) -> bool {
+        let read_at = self.saved.read_at;
+        read_at.is_some_and(|at| Utc::now().timestamp() - at >= window.num_seconds())
+    }
+
+    /// A file's bytes as a guest gets them after its secrets were locked.
+    pub(crate) fn locked_file(&self, file: SeedFile) -> Result<Bytes, Problem> {
+        match file {
+            SeedFile::VendorData => Ok(self.locked.vendor_data.clone()),
+            SeedFile::Iso => self.locked.iso(),
+            SeedFile::MetaData | SeedFile::UserData | SeedFile::NetworkConfig => self.file(file),
+        }
+    }
+
+    /// Whether a reading of `file` is the first of the secrets.
+    pub(crate) fn opens_secrets(&self, file: SeedFile) -> bool {
+        let secret = matches!(file, SeedFile::VendorData | SeedFile::Iso);
+        secret && self.saved.read_at.is_none() && self.saved.record.spec.password_hash.is_some()
     }
 
     /// A file's bytes.
@@ -131,30 +157,24 @@ impl Store {
     }
 
     /// Writes a record, replacing what was there; blocks on the disk. Another spec than before
-    /// makes another instance, with an empty trace.
+    /// makes another instance, with an empty trace. Secrets can be read again.
     pub(crate) fn put(&self, record: SeedRecord) -> Result<(), Problem> {
         self.change(record.vm, |old| {
-            let Some(old) = old else {
-                return Ok((
-                    Saved {
-                        generation: 1,
-                        record,
-                    },
-                    Arc::default(),
-                ));
+            let (generation, trace) = match old {
+                None => (1, Arc::default()),
+                Some(old) if old.saved.record.spec == record.spec => {
+                    (old.saved.generation, Arc::clone(&old.trace))
+                }
+                Some(old) => (old.saved.generation.saturating_add(1), Arc::default()),
             };
-            let generation = old.saved.generation;
-            if old.saved.record.spec == record.spec {
-                Ok((Saved { generation, record }, Arc::clone(&old.trace)))
-            } else {
-                Ok((
-                    Saved {
-                        generation: generation.saturating_add(1),
-                        record,
-                    },
-                    Arc::default(),
-                ))
-            }
+            Ok((
+                Saved {
+                    generation,
+                    read_at: None,
+                    record,
+                },
+                trace,
+            ))
         })
     }
 
@@ -166,6 +186,13 @@ impl Store {
     /// Opens a seed to its guest; blocks on the disk.
     pub(crate) fn commit(&self, vm: VmId) -> Result<(), Problem> {
         self.amend(vm, |record| record.committed = true)
+    }
+
+    /// Notes that the guest read its secrets; blocks on the disk.
+    pub(crate) fn note_read(&self, vm: VmId) -> Result<(), Problem> {
+        self.edit(vm, |saved| {
+            saved.read_at.get_or_insert_with(|| Utc::now().timestamp());
+        })
     }
 
     /// Removes a seed for good; one that is not there is fine. Blocks on the disk.
@@ -190,10 +217,14 @@ impl Store {
     }
 
     fn amend(&self, vm: VmId, edit: impl FnOnce(&mut SeedRecord)) -> Result<(), Problem> {
+        self.edit(vm, |saved| edit(&mut saved.record))
+    }
+
+    fn edit(&self, vm: VmId, edit: impl FnOnce(&mut Saved)) -> Result<(), Problem> {
         self.change(vm, |old| {
             let old = old.ok_or_else(|| no_seed(vm))?;
             let mut saved = old.saved.clone();
-            edit(&mut saved.record);
+            edit(&mut saved);
             Ok((saved, Arc::clone(&old.trace)))
         })
     }

@@ -33,6 +33,7 @@ async fn serving(folder: &Path, limits: Limits) -> SocketAddr {
         store: Arc::new(store),
         neighbours: Box::new(ArpFile(arp)),
         hold: Duration::ZERO,
+        secret: None,
     });
     let any = GuestListen {
         address: "127.0.0.1:0".parse().unwrap(),

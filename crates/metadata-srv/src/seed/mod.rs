@@ -13,9 +13,8 @@ mod vendor_data;
 
 use bytes::Bytes;
 use serde::Serialize;
-use vmmgr_common::api::seed::{SeedPreview, SeedRecord};
+use vmmgr_common::api::seed::{SeedPreview, SeedRecord, SeedSpec};
 use vmmgr_common::error::{ErrorCode, Problem};
-use vmmgr_common::secret::Secret;
 
 use crate::config::Defaults;
 
@@ -75,6 +74,14 @@ pub(crate) struct Rendered {
 }
 
 impl Rendered {
+    /// The same without the password's hash.
+    pub(crate) fn locked(&self, spec: &SeedSpec, defaults: &Defaults) -> Result<Self, Problem> {
+        Ok(Self {
+            vendor_data: vendor_data(spec, defaults, Some(""))?.into(),
+            ..self.clone()
+        })
+    }
+
     /// The seed as an ISO 9660 image; about 400 KiB.
     pub(crate) fn iso(&self) -> Result<Bytes, Problem> {
         iso::build(self).map(Bytes::from)
@@ -94,11 +101,7 @@ pub(crate) fn render(
     Ok(Rendered {
         meta_data: json(&meta_data::MetaData::new(record.vm, generation, spec)?)?.into(),
         user_data: spec.user_data.clone().unwrap_or_default().into(),
-        vendor_data: format!(
-            "#cloud-config\n{}",
-            json(&vendor_data::VendorData::new(spec, defaults))?
-        )
-        .into(),
+        vendor_data: vendor_data(spec, defaults, None)?.into(),
         network_config: match &spec.network {
             Some(fixed) => json(&network::NetworkConfig::new(fixed, mac)?)?.into(),
             // An empty mapping, not an empty body: readers parse it and then fall back to DHCP.
@@ -115,13 +118,10 @@ pub(crate) fn preview(
     defaults: &Defaults,
 ) -> Result<SeedPreview, Problem> {
     let rendered = render(record, generation, defaults)?;
-    let mut masked = record.spec.clone();
-    masked.password_hash = masked.password_hash.map(|_| Secret::new("***".to_owned()));
-    let vendor_data = json(&vendor_data::VendorData::new(&masked, defaults))?;
     Ok(SeedPreview {
         meta_data: text(&rendered.meta_data),
         user_data: shown(&rendered.user_data),
-        vendor_data: format!("#cloud-config\n{vendor_data}"),
+        vendor_data: vendor_data(&record.spec, defaults, Some("***"))?,
         network_config: text(&rendered.network_config),
     })
 }
@@ -143,6 +143,15 @@ fn shown(document: &[u8]) -> String {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn vendor_data(
+    spec: &SeedSpec,
+    defaults: &Defaults,
+    mask: Option<&str>,
+) -> Result<String, Problem> {
+    let document = vendor_data::VendorData::new(spec, defaults, mask);
+    json(&document).map(|json| format!("#cloud-config\n{json}"))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, Problem> {

@@ -1,11 +1,12 @@
 use std::process::Command;
 
-use vmmgr_common::api::seed::{SeedSpec, StaticNetwork};
+use vmmgr_common::api::seed::StaticNetwork;
 use vmmgr_common::ids::{MacAddress, VmId};
+use vmmgr_common::secret::Secret;
 
 use super::*;
 
-pub(crate) const VM: &str = "6f5d8bf6-d580-4946-9541-13fa98b4acf4";
+const VM: &str = "6f5d8bf6-d580-4946-9541-13fa98b4acf4";
 const HASH: &str = "$6$rounds=5000$saltsalt$Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFy";
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB alice@laptop";
 
@@ -155,6 +156,19 @@ fn the_preview_shows_no_secret() {
         "{}",
         preview.user_data
     );
+}
+
+#[test]
+fn a_locked_seed_has_no_hash_and_leaves_the_guests_password_alone() {
+    let open = rendered(full());
+    let locked = open.locked(&full(), &Defaults::default()).unwrap();
+    let document = text(&locked.vendor_data);
+    assert!(
+        document.contains("\"lock_passwd\": false") && !document.contains("hashed"),
+        "{document}"
+    );
+    assert!(document.contains(KEY));
+    assert_eq!(locked.meta_data, open.meta_data);
 }
 
 #[test]

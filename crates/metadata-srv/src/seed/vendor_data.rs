@@ -14,7 +14,8 @@ pub(super) struct VendorData<'a> {
     manage_etc_hosts: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     users: Option<[User<'a>; 1]>,
-    /// Changes to the image's own default user.
+    /// Changes to the image's own default user. 22.4.2 warns that it has no name, and obeys; a
+    /// `users` entry `default` passes its schema, and cannot unlock the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<Password<'a>>,
     /// Keys of the image's own default user.
@@ -36,7 +37,8 @@ pub(super) struct VendorData<'a> {
 struct User<'a> {
     name: &'a str,
     shell: &'static str,
-    sudo: [&'static str; 1],
+    /// One rule as text: the schema of 22.4.2 takes no list.
+    sudo: &'static str,
     #[serde(flatten)]
     password: Password<'a>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -57,20 +59,19 @@ struct GrowPart {
 }
 
 impl<'a> VendorData<'a> {
-    /// Lays `spec` over `defaults`.
-    pub(super) fn new(spec: &'a SeedSpec, defaults: &'a Defaults) -> Self {
-        let hash = spec
-            .password_hash
-            .as_ref()
-            .map(|hash| hash.expose().as_str());
+    /// Lays `spec` over `defaults`. With `mask`, that stands in for the password's hash; an empty
+    /// one leaves the hash away and the password of the guest alone.
+    pub(super) fn new(spec: &'a SeedSpec, defaults: &'a Defaults, mask: Option<&'a str>) -> Self {
+        let hash = spec.password_hash.as_ref();
+        let hash = hash.map(|hash| mask.unwrap_or_else(|| hash.expose().as_str()));
         let password = || Password {
             lock_passwd: hash.is_none(),
-            hashed_passwd: hash,
+            hashed_passwd: hash.filter(|hash| !hash.is_empty()),
         };
         let user = |name: &'a String| User {
             name,
             shell: "/bin/bash",
-            sudo: ["ALL=(ALL) NOPASSWD:ALL"],
+            sudo: "ALL=(ALL) NOPASSWD:ALL",
             password: password(),
             ssh_authorized_keys: &spec.ssh_keys,
         };

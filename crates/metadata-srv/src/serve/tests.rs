@@ -4,6 +4,7 @@ use std::path::Path;
 use http_body_util::BodyExt as _;
 use vmmgr_common::api::seed::{SeedRecord, SeedSpec};
 use vmmgr_common::ids::MacAddress;
+use vmmgr_common::secret::Secret;
 
 use super::*;
 use crate::caller::Neighbour;
@@ -54,6 +55,7 @@ fn guests(folder: &Path, committed: bool) -> Guests {
         store: Arc::new(store),
         neighbours: Box::new(Fake),
         hold: Duration::from_secs(4),
+        secret: None,
     }
 }
 
@@ -274,4 +276,43 @@ async fn a_closed_seed_is_503_at_once_for_the_patient_and_after_4_s_for_the_othe
         assert_eq!(answer.headers()["retry-after"], "1");
         assert_eq!(started.elapsed().as_secs(), seconds, "{agent}");
     }
+}
+
+async fn vendor_data(guests: &Guests) -> String {
+    let answer = guests
+        .answer(&get(&format!("/{MINE}/vendor-data")), via(ME))
+        .await;
+    String::from_utf8(whole(answer).await.1.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn secrets_are_locked_after_their_window_across_restarts_until_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut guests = guests(dir.path(), true);
+    let vm = VmId::parse(MINE).unwrap();
+    let hash = "$6$salt$0123456789012345678901234567890123456789".to_owned();
+    let spec = SeedSpec {
+        password_hash: Some(Secret::new(hash)),
+        ..SeedSpec::default()
+    };
+    let record = SeedRecord {
+        vm,
+        spec,
+        macs: vec![mac(1)],
+        committed: true,
+    };
+    guests.store.put(record.clone()).unwrap();
+    guests.secret = Some(TimeDelta::hours(1));
+    assert!(vendor_data(&guests).await.contains("$6$"));
+    assert!(vendor_data(&guests).await.contains("$6$"));
+    guests.secret = Some(TimeDelta::zero());
+    assert!(!vendor_data(&guests).await.contains("$6$"));
+    guests.store = Arc::new(Store::open(dir.path(), Defaults::default()).unwrap());
+    assert!(!vendor_data(&guests).await.contains("$6$"));
+    let image = guests
+        .answer(&get(&format!("/{MINE}/cidata.iso")), via(ME))
+        .await;
+    assert!(!String::from_utf8_lossy(&whole(image).await.1).contains("$6$"));
+    guests.store.put(record).unwrap();
+    assert!(vendor_data(&guests).await.contains("$6$"));
 }
