@@ -1,1 +1,115 @@
-fn main() {}
+//! api-gateway: accounts, records, the fleet in memory, and the REST API behind nginx.
+//!
+//! Data flows one way: v1, compat (shapes) -> app (no HTTP) -> agents. [`routes`] lists every route.
+
+mod app;
+mod auth;
+mod compat;
+mod config;
+mod fleet;
+mod store;
+mod v1;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use actix_web::web;
+use vmmgr_common::error::Chain;
+use vmmgr_common::mtls::Role;
+use vmmgr_common::server::{self, Readiness, Service};
+
+use crate::app::App;
+use crate::auth::password;
+use crate::auth::token::Tokens;
+use crate::config::Config;
+use crate::store::Sqlite;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let (command, path) = match arguments() {
+        Ok(found) => found,
+        Err(usage) => return fail(&usage),
+    };
+    let config: Config = match vmmgr_common::config::load(&path) {
+        Ok(config) => config,
+        Err(error) => return fail(&Chain(&error).to_string()),
+    };
+    if command == "check-config" {
+        return ExitCode::SUCCESS;
+    }
+    vmmgr_common::telemetry::init(&config.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let result = match command.as_str() {
+        "init-admin" => runtime.block_on(init_admin(&config)),
+        _ => runtime.block_on(run(config)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&Chain(error.as_ref()).to_string()),
+    }
+}
+
+/// `[check-config | init-admin] --config FILE`.
+fn arguments() -> Result<(String, PathBuf), String> {
+    let usage = "usage: api-gateway [check-config | init-admin] --config FILE".to_owned();
+    let mut given: Vec<String> = std::env::args().skip(1).collect();
+    let command = match given.first() {
+        Some(first) if !first.starts_with('-') => given.remove(0),
+        _ => "run".to_owned(),
+    };
+    let known = ["run", "check-config", "init-admin"].contains(&command.as_str());
+    match given.as_slice() {
+        [flag, path] if known && flag == "--config" => Ok((command, path.into())),
+        _ => Err(usage),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "before and after logging there is only stderr")]
+fn fail(why: &str) -> ExitCode {
+    eprintln!("api-gateway: {why}");
+    ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stdout, reason = "the password is shown once, to who runs the command")]
+async fn init_admin(config: &Config) -> Result<(), Failure> {
+    let store = Sqlite::open(&config.state_dir)?;
+    match password::create_admin(&store).await? {
+        Some(password) => println!("{password}"),
+        None => tracing::info!("the account `admin` exists"),
+    }
+    Ok(())
+}
+
+async fn run(config: Config) -> Result<(), Failure> {
+    let store = Arc::new(Sqlite::open(&config.state_dir)?);
+    let tokens = Tokens::open(&config.state_dir, config.token_seconds)?;
+    let app = App::start(store, tokens, config.tls.clone()).await?;
+    let ready = Readiness::default();
+    ready.set("store", Ok(()));
+    let service = Service {
+        name: "api-gateway",
+        tls: config.tls,
+        listen: config.listen,
+        ops_listen: config.ops_listen,
+        accept: &[Role::Nginx, Role::Operator],
+        ready,
+    };
+    let data = web::Data::new(app);
+    server::run(service, move |service| {
+        service.app_data(data.clone());
+        routes(service);
+    })
+    .await?;
+    Ok(())
+}
+
+/// Every route of both faces.
+fn routes(service: &mut web::ServiceConfig) {
+    v1::routes(service);
+    compat::routes(service);
+}

@@ -1,0 +1,92 @@
+//! The application: what the two faces of the API share. Knows no HTTP.
+
+pub(crate) mod hosts;
+pub(crate) mod operations;
+pub(crate) mod records;
+pub(crate) mod vms;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use vmmgr_common::client::AgentClient;
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::HostId;
+use vmmgr_common::mtls::TlsFiles;
+
+use crate::auth::login::Attempts;
+use crate::auth::token::Tokens;
+use crate::fleet::Fleet;
+use crate::store::{Store, Table};
+
+/// State of the gateway; everything in it is shared.
+pub(crate) struct App {
+    /// Records.
+    pub(crate) store: Arc<dyn Store>,
+    /// Logins.
+    pub(crate) tokens: Tokens,
+    /// Login attempts.
+    pub(crate) attempts: Attempts,
+    /// Guests.
+    pub(crate) fleet: Fleet,
+    tls: TlsFiles,
+    agents: RwLock<HashMap<HostId, AgentClient>>,
+    revoked: RwLock<HashSet<String>>,
+}
+
+impl App {
+    /// Reads the records and begins to follow the hosts.
+    pub(crate) async fn start(
+        store: Arc<dyn Store>,
+        tokens: Tokens,
+        tls: TlsFiles,
+    ) -> Result<Self, Problem> {
+        let app = Self {
+            store,
+            tokens,
+            attempts: Attempts::default(),
+            fleet: Fleet::default(),
+            tls,
+            agents: RwLock::default(),
+            revoked: RwLock::default(),
+        };
+        app.read_revoked().await?;
+        app.connect_hosts().await?;
+        Ok(app)
+    }
+
+    async fn read_revoked(&self) -> Result<(), Problem> {
+        let now = jsonwebtoken::get_current_timestamp();
+        for (token, until) in self.store.list(Table::RevokedTokens).await? {
+            if until.parse::<u64>().is_ok_and(|until| until + 60 < now) {
+                self.store.delete(Table::RevokedTokens, &token).await?;
+            } else {
+                self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// True for a token that was logged out.
+    pub(crate) fn is_revoked(&self, token: &str) -> bool {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(token)
+    }
+
+    /// Ends a token before its time.
+    pub(crate) async fn revoke(&self, token: &str, until: u64) -> Result<(), Problem> {
+        self.store.put(Table::RevokedTokens, token, &until.to_string()).await?;
+        self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned());
+        Ok(())
+    }
+
+    /// The client of a host's agent.
+    pub(crate) fn agent(&self, host: &HostId) -> Result<AgentClient, Problem> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        agents.get(host).cloned().ok_or_else(|| no_such_host(host))
+    }
+}
+
+/// The host is not registered.
+pub(crate) fn no_such_host(host: &HostId) -> Problem {
+    Problem::new(ErrorCode::NoSuchHost, format!("no host `{host}`"))
+        .hint("`vmmctl host list` shows what is registered")
+}

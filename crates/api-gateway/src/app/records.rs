@@ -1,0 +1,147 @@
+//! Records of gold images and ISOs.
+
+use serde::{Deserialize, Serialize};
+use vmmgr_common::api::disk::GoldImage;
+use vmmgr_common::api::host::Arch;
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::ResourceName;
+
+use super::App;
+use crate::store::{Table, from_text, to_text};
+
+/// A gold image by name and architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageRecord {
+    /// Name.
+    pub(crate) name: ResourceName,
+    /// Guests that can boot it.
+    pub(crate) arch: Arch,
+    /// `https://…`, `http://…` or a path on the hosts.
+    pub(crate) uri: String,
+    /// Digest that the file must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<String>,
+    /// For people.
+    #[serde(default)]
+    pub(crate) description: String,
+    /// RFC 3339, UTC; ours to set.
+    #[serde(default)]
+    pub(crate) modified: String,
+}
+
+/// An ISO by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IsoRecord {
+    /// Name.
+    pub(crate) name: ResourceName,
+    /// Path on the hosts.
+    pub(crate) path: String,
+    /// For people.
+    #[serde(default)]
+    pub(crate) description: String,
+    /// RFC 3339, UTC; ours to set.
+    #[serde(default)]
+    pub(crate) modified: String,
+}
+
+fn refuse(field: &str, rule: &str) -> Problem {
+    Problem::new(ErrorCode::InvalidValue, format!("{field}: {rule}"))
+}
+
+fn plain(field: &str, text: &str, longest: usize) -> Result<(), Problem> {
+    if text.len() > longest || text.chars().any(char::is_control) {
+        return Err(refuse(field, &format!("up to {longest} bytes, no control characters")));
+    }
+    Ok(())
+}
+
+fn no_such(what: &str, name: &str) -> Problem {
+    Problem::new(ErrorCode::NoSuchRecord, format!("no {what} `{}`", name.escape_debug()))
+}
+
+impl App {
+    /// Adds a gold image; hosts fetch it when a disk first asks for it.
+    pub(crate) async fn add_image(&self, mut image: ImageRecord) -> Result<ImageRecord, Problem> {
+        plain("uri", &image.uri, 2000)?;
+        plain("description", &image.description, 1000)?;
+        let known = ["https://", "http://", "/"].iter().any(|start| image.uri.starts_with(start));
+        if !known {
+            return Err(refuse("uri", "expected https://, http:// or an absolute path on the hosts"));
+        }
+        let digest = |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
+        if !image.sha256.as_ref().is_none_or(digest) {
+            return Err(refuse("sha256", "expected 64 lower-case hex digits"));
+        }
+        image.modified = super::operations::now();
+        let key = format!("{}/{}", image.name, image.arch.as_str());
+        if !self.store.insert(Table::Images, &key, &to_text(&image)?).await? {
+            return Err(Problem::new(ErrorCode::AlreadyExists, format!("gold image `{key}` exists")));
+        }
+        Ok(image)
+    }
+
+    /// All gold images, or those of one architecture.
+    pub(crate) async fn images(&self, arch: Option<Arch>) -> Result<Vec<ImageRecord>, Problem> {
+        let mut images = Vec::new();
+        for (_, text) in self.store.list(Table::Images).await? {
+            let image: ImageRecord = from_text(&text)?;
+            if arch.is_none_or(|arch| arch == image.arch) {
+                images.push(image);
+            }
+        }
+        Ok(images)
+    }
+
+    /// The gold image that a guest of `arch` means by `name`.
+    pub(crate) async fn gold(&self, name: &ResourceName, arch: &str) -> Result<GoldImage, Problem> {
+        let key = format!("{name}/{arch}");
+        let text = self.store.get(Table::Images, &key).await?;
+        let text = text.ok_or_else(|| no_such("gold image", &key))?;
+        let ImageRecord { name, arch, uri, sha256, .. } = from_text(&text)?;
+        Ok(GoldImage { name, arch, uri, sha256 })
+    }
+
+    /// Removes a gold image's record; disks over it stay as they are.
+    pub(crate) async fn remove_image(&self, name: &ResourceName, arch: Arch) -> Result<(), Problem> {
+        let key = format!("{name}/{}", arch.as_str());
+        match self.store.delete(Table::Images, &key).await? {
+            true => Ok(()),
+            false => Err(no_such("gold image", &key)),
+        }
+    }
+
+    /// Adds an ISO.
+    pub(crate) async fn add_iso(&self, mut iso: IsoRecord) -> Result<IsoRecord, Problem> {
+        plain("path", &iso.path, 2000)?;
+        plain("description", &iso.description, 1000)?;
+        if !iso.path.starts_with('/') {
+            return Err(refuse("path", "expected an absolute path on the hosts"));
+        }
+        iso.modified = super::operations::now();
+        if !self.store.insert(Table::Isos, iso.name.as_str(), &to_text(&iso)?).await? {
+            return Err(Problem::new(ErrorCode::AlreadyExists, format!("ISO `{}` exists", iso.name)));
+        }
+        Ok(iso)
+    }
+
+    /// All ISOs.
+    pub(crate) async fn isos(&self) -> Result<Vec<IsoRecord>, Problem> {
+        self.store.list(Table::Isos).await?.iter().map(|(_, text)| from_text(text)).collect()
+    }
+
+    /// One ISO.
+    pub(crate) async fn iso(&self, name: &ResourceName) -> Result<IsoRecord, Problem> {
+        let text = self.store.get(Table::Isos, name.as_str()).await?;
+        from_text(&text.ok_or_else(|| no_such("ISO", name.as_str()))?)
+    }
+
+    /// Removes an ISO's record.
+    pub(crate) async fn remove_iso(&self, name: &ResourceName) -> Result<(), Problem> {
+        match self.store.delete(Table::Isos, name.as_str()).await? {
+            true => Ok(()),
+            false => Err(no_such("ISO", name.as_str())),
+        }
+    }
+}

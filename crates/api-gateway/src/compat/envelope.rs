@@ -1,0 +1,45 @@
+//! The seed's envelope.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use serde_json::{Map, Value, json};
+use vmmgr_common::error::Problem;
+
+/// The seed's code for everything that is not a libvirt error number.
+const OTHER: i64 = 998;
+
+/// A failure under the name of its route.
+pub(super) fn error(name: &str, problem: &Problem) -> Value {
+    json!({"result": "ERR", "code": code(problem), "name": name, "desc": problem.detail})
+}
+
+/// libvirt's own number where the failure is libvirt's (`… (code 55)`).
+fn code(problem: &Problem) -> i64 {
+    let number = problem.detail.rsplit_once("(code ").and_then(|(_, rest)| rest.strip_suffix(')'));
+    number.and_then(|text| text.parse().ok()).unwrap_or(OTHER)
+}
+
+/// The answer to a failure.
+pub(super) fn refuse(name: &str, problem: &Problem) -> HttpResponse {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    HttpResponseBuilder::new(status).json(error(name, problem))
+}
+
+/// A success with more fields.
+pub(super) fn ok(desc: impl Into<String>, more: Value) -> Value {
+    let mut body = Map::new();
+    body.insert("result".into(), "OK".into());
+    body.insert("desc".into(), desc.into().into());
+    if let Value::Object(more) = more {
+        body.extend(more);
+    }
+    Value::Object(body)
+}
+
+/// Turns a handler's result into the seed's answer.
+pub(super) fn answer(name: &str, result: Result<Value, Problem>) -> HttpResponse {
+    match result {
+        Ok(body) => HttpResponse::Ok().json(body),
+        Err(problem) => refuse(name, &problem),
+    }
+}

@@ -1,0 +1,183 @@
+//! `/tpl/…` and `/vm/list/…`.
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Value, json};
+use vmmgr_common::api::domain::{Domain, DomainState};
+use vmmgr_common::error::Problem;
+use vmmgr_common::ids::{HostId, VmId};
+
+use super::envelope::{answer, ok, refuse};
+use crate::app::App;
+use crate::auth::{Caller, ReadFleet};
+
+/// The seed's words for run states.
+const fn state(state: DomainState) -> &'static str {
+    match state {
+        DomainState::NoState => "NA",
+        DomainState::Running => "RUN",
+        DomainState::Blocked => "BLOCK",
+        DomainState::Paused => "PAUSED",
+        DomainState::ShuttingDown => "SHUTDOWN",
+        DomainState::ShutOff => "SHUTOFF",
+        DomainState::Crashed => "CRASH",
+        DomainState::Suspended => "SUSPEND",
+    }
+}
+
+fn parts(domain: &Domain) -> (Value, Value, Value) {
+    let record = &domain.record;
+    let mdconfig = json!({"ipaddr": record.ipaddr, "gateway": record.gateway,
+        "create": record.created, "creater": record.creator});
+    let disks = domain
+        .disks
+        .iter()
+        .map(|d| json!({"device": d.device, "type": d.source_type, "dev": d.target, "bus": d.bus, "vol": d.source}))
+        .collect();
+    let nets = domain
+        .nics
+        .iter()
+        .map(|n| json!({"type": n.source, "mac": n.mac, "model": n.model}))
+        .collect();
+    (mdconfig, Value::Array(disks), Value::Array(nets))
+}
+
+fn live(domain: &Domain) -> Value {
+    let (mdconfig, disks, nets) = parts(domain);
+    json!({"uuid": domain.id, "desc": domain.description, "curcpu": domain.vcpus,
+        "curmem": domain.memory_kib, "mdconfig": mdconfig, "maxcpu": domain.vcpus_max,
+        "maxmem": domain.memory_kib_max, "cputime": domain.cpu_time_ns, "state": state(domain.state),
+        "disks": disks, "nets": nets})
+}
+
+/// The fleet's list has these three as JSON in strings, as the seed's table has.
+fn cached(host: &HostId, domain: &Domain) -> Value {
+    let (mdconfig, disks, nets) = parts(domain);
+    json!({"kvmhost": host, "arch": domain.arch, "uuid": domain.id, "desc": domain.description,
+        "curcpu": domain.vcpus, "curmem": domain.memory_kib, "mdconfig": mdconfig.to_string(),
+        "maxcpu": domain.vcpus_max, "maxmem": domain.memory_kib_max, "cputime": domain.cpu_time_ns,
+        "disks": disks.to_string(), "nets": nets.to_string()})
+}
+
+pub(super) async fn hosts(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResponse {
+    let list = async {
+        let rows = app.hosts().await?.into_iter().map(|host| {
+            let arch = host.record.info.as_ref().map(|info| info.arch);
+            json!({"name": host.record.name, "url": host.record.url, "arch": arch,
+                "ipaddr": address(&host.record.url), "active": host.active,
+                "inactive": host.inactive, "desc": host.record.description,
+                "last_modified": host.record.modified})
+        });
+        Ok(rows.collect())
+    };
+    answer("/tpl/host/", list.await)
+}
+
+/// `10.0.0.1` of `https://10.0.0.1:7442`.
+fn address(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+}
+
+pub(super) async fn isos(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResponse {
+    let list = async {
+        let rows = app.isos().await?.into_iter().map(|iso| {
+            json!({"name": iso.name, "uri": iso.path, "desc": iso.description, "last_modified": iso.modified})
+        });
+        Ok(rows.collect())
+    };
+    answer("/tpl/iso/", list.await)
+}
+
+pub(super) async fn devices(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    host: web::Path<String>,
+) -> HttpResponse {
+    let list = async {
+        let host = HostId::parse(&host)?;
+        let info = app.host_info(&host).await?;
+        let modified = app.host(&host).await?.record.modified;
+        let rows = info.devices.into_iter().map(|device| {
+            json!({"kvmhost": host, "name": device.name, "action": "", "devtype": device.kind,
+                "tpl": device.template, "desc": device.description, "last_modified": modified})
+        });
+        Ok(rows.collect())
+    };
+    answer("/tpl/device/", list.await)
+}
+
+pub(super) async fn golds(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    host: web::Path<String>,
+) -> HttpResponse {
+    let list = async {
+        let arch = app.host_info(&HostId::parse(&host)?).await?.arch;
+        let rows = app.images(Some(arch)).await?.into_iter().map(|image| {
+            json!({"name": image.name, "arch": image.arch, "tpl": image.uri,
+                "desc": image.description, "last_modified": image.modified})
+        });
+        Ok(rows.collect())
+    };
+    answer("/tpl/gold/", list.await)
+}
+
+pub(super) async fn fleet(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResponse {
+    let rows: Vec<Value> = app.vms().iter().map(|vm| cached(&vm.host, &vm.domain)).collect();
+    HttpResponse::Ok().json(rows)
+}
+
+pub(super) async fn host(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    host: web::Path<String>,
+) -> HttpResponse {
+    let list = || -> Result<Value, Problem> {
+        let guests = app.vms_of(&HostId::parse(&host)?)?;
+        Ok(guests.iter().map(|vm| live(&vm.domain)).collect())
+    };
+    answer("list", list())
+}
+
+type Place = web::Path<(String, String)>;
+
+fn place(path: &Place) -> Result<(HostId, VmId), Problem> {
+    Ok((HostId::parse(&path.0)?, VmId::parse(&path.1)?))
+}
+
+pub(super) async fn guest(app: web::Data<App>, _: Caller<ReadFleet>, path: Place) -> HttpResponse {
+    let one = async {
+        let (host, vm) = place(&path)?;
+        Ok(live(&app.vm(&host, vm).await?.domain))
+    };
+    answer("list", one.await)
+}
+
+pub(super) async fn addresses(app: web::Data<App>, _: Caller<ReadFleet>, path: Place) -> HttpResponse {
+    let one = async {
+        let (host, vm) = place(&path)?;
+        let mut by_mac = serde_json::Map::new();
+        for interface in app.agent(&host)?.addresses(vm).await? {
+            let addrs: Vec<Value> = interface
+                .addresses
+                .iter()
+                .map(|a| json!({"addr": a.address.split('/').next(), "type": a.family}))
+                .collect();
+            by_mac.insert(interface.mac.to_string(), json!({"name": interface.name, "addrs": addrs}));
+        }
+        Ok(ok("get_ipaddr ok", Value::Object(by_mac)))
+    };
+    answer("ipaddr", one.await)
+}
+
+pub(super) async fn xml(app: web::Data<App>, _: Caller<ReadFleet>, path: Place) -> HttpResponse {
+    let one = async {
+        let (host, vm) = place(&path)?;
+        app.agent(&host)?.xml(vm).await
+    };
+    match one.await {
+        Ok(xml) => HttpResponse::Ok().content_type("text/xml; charset=utf-8").body(xml),
+        Err(problem) => refuse("xml", &problem),
+    }
+}

@@ -1,0 +1,45 @@
+//! The seed's routes with the seed's shapes, over the same application.
+//!
+//! Success is `{"result":"OK","desc":…}`, failure `{"result":"ERR","code","name","desc"}` with an
+//! honest HTTP status. Verbs that change something are taken as POST, and as GET too because the
+//! seed's scripts use it: a caller always sends its token as a header here, never as a cookie.
+
+mod devices;
+mod envelope;
+mod lists;
+mod power;
+mod create;
+
+use actix_web::web::{self, get, post};
+
+/// All routes.
+pub(crate) fn routes(service: &mut web::ServiceConfig) {
+    const AT: &str = "{host}/{uuid}";
+    let both = |service: &mut web::ServiceConfig, verb: &str| {
+        for path in [format!("/vm/{verb}/{AT}"), format!("/vm/{verb}/{AT}/")] {
+            service
+                .route(&path, get().to(power::act))
+                .route(&path, post().to(power::act));
+        }
+    };
+    service
+        .route("/tpl/host/", get().to(lists::hosts))
+        .route("/tpl/iso/", get().to(lists::isos))
+        .route("/tpl/device/{host}", get().to(lists::devices))
+        .route("/tpl/gold/{host}", get().to(lists::golds))
+        .route("/vm/list/", get().to(lists::fleet))
+        .route("/vm/list/{host}", get().to(lists::host))
+        .route("/vm/list/{host}/{uuid}", get().to(lists::guest))
+        .route("/vm/list/{host}/{uuid}/get_ipaddr", get().to(lists::addresses))
+        .route("/vm/ipaddr/{host}/{uuid}", get().to(lists::addresses))
+        .route("/vm/xml/{host}/{uuid}", get().to(lists::xml))
+        .route("/vm/create/{host}", post().to(create::create))
+        .route("/vm/attach_device/{host}/{uuid}", post().to(devices::attach))
+        .route("/vm/detach_device/{host}/{uuid}", post().to(devices::detach))
+        .route("/vm/detach_device/{host}/{uuid}/{dev}", post().to(devices::detach))
+        .route("/vm/cdrom/{host}/{uuid}", post().to(devices::cdrom))
+        .route("/vm/cdrom/{host}/{uuid}/{dev}", post().to(devices::cdrom));
+    for verb in ["start", "stop", "reset", "delete"] {
+        both(service, verb);
+    }
+}

@@ -1,0 +1,87 @@
+//! `/vm/{start,stop,reset,delete}/{host}/{uuid}`.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+use vmmgr_common::api::operation::{OperationState, Work};
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::{HostId, VmId};
+
+use super::envelope::{answer, ok};
+use crate::app::App;
+use crate::app::operations::{OperationRecord, Submission};
+use crate::auth::{Caller, Identity, ManageVms};
+
+/// The seed answers when the thing is done.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Hands work in and waits for its end.
+pub(super) async fn settle(
+    app: &App,
+    who: &Identity,
+    host: &HostId,
+    work: Work,
+) -> Result<OperationRecord, Problem> {
+    let how = Submission { wait: WAIT, ..Submission::default() };
+    let record = app.submit(who, host, work, how).await?;
+    match (record.operation.state, &record.operation.problem) {
+        (OperationState::Failed, Some(problem)) => Err(problem.clone()),
+        (state, _) if state.is_final() => Ok(record),
+        _ => Err(Problem::new(
+            ErrorCode::Deadline,
+            format!("not done within {WAIT:?}; operation {} goes on", record.operation.id),
+        )),
+    }
+}
+
+/// Only a plain yes forces: the seed took any text, `false` too.
+fn forced(request: &HttpRequest) -> Result<bool, Problem> {
+    let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+        .map_err(|error| Problem::new(ErrorCode::MalformedRequest, format!("query: {error}")))?;
+    let mut given = query.iter().filter(|(key, _)| key == "force");
+    match (given.next(), given.next()) {
+        (None, _) => Ok(false),
+        (Some((_, value)), None) => match value.as_str() {
+            "true" | "1" | "yes" => Ok(true),
+            "" | "false" | "0" | "no" => Ok(false),
+            _ => Err(Problem::new(ErrorCode::InvalidValue, "force: expected true or false")),
+        },
+        _ => Err(Problem::new(ErrorCode::MalformedRequest, "force is given twice")),
+    }
+}
+
+pub(super) async fn act(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: web::Path<(String, String)>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let verb = request.path().split('/').nth(2).unwrap_or_default().to_owned();
+    let result = async {
+        let (host, vm) = (HostId::parse(&path.0)?, VmId::parse(&path.1)?);
+        let work = match verb.as_str() {
+            "start" => Work::Start { vm },
+            "reset" => Work::Reset { vm },
+            "delete" => Work::Delete { vm },
+            _ if forced(&request)? => Work::Destroy { vm },
+            _ => Work::Shutdown { vm },
+        };
+        let record = settle(&app, &who.identity, &host, work).await?;
+        let more = match verb.as_str() {
+            "delete" => {
+                let failed: Vec<Value> = record
+                    .operation
+                    .outcome
+                    .undeleted
+                    .iter()
+                    .map(|d| json!({"type": d.source_type, "dev": d.target, "vol": d.source}))
+                    .collect();
+                json!({ "failed": failed })
+            }
+            _ => json!({}),
+        };
+        Ok(ok(format!("{vm} {verb} ok"), more))
+    };
+    answer(&verb, result.await)
+}

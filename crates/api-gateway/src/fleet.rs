@@ -1,0 +1,225 @@
+//! All guests of all hosts, in memory; each host's event stream keeps it fresh.
+//!
+//! A host that cannot be reached keeps its last known guests, marked and with their age; it is
+//! never shown as empty.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tokio::time::Instant;
+use vmmgr_common::api::domain::Domain;
+use vmmgr_common::api::inventory::{HostEvent, Inventory};
+use vmmgr_common::client::AgentClient;
+use vmmgr_common::ids::{HostId, OperationId, VmId};
+
+/// First pause before a host is tried again; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How a host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HostState {
+    /// Not reached since it was registered or the gateway started.
+    Connecting,
+    /// Its stream is alive.
+    Reachable,
+    /// The agent answers, its libvirtd does not.
+    HypervisorDown,
+    /// The agent does not answer.
+    Unreachable,
+}
+
+/// One host as last seen.
+#[derive(Debug, Clone)]
+pub(crate) struct HostView {
+    /// How it is.
+    pub(crate) state: HostState,
+    /// Why it is not reachable.
+    pub(crate) reason: Option<String>,
+    epoch: Option<OperationId>,
+    generation: u64,
+    domains: BTreeMap<VmId, Arc<Domain>>,
+    seen: Instant,
+}
+
+impl HostView {
+    fn new() -> Self {
+        Self {
+            state: HostState::Connecting,
+            reason: None,
+            epoch: None,
+            generation: 0,
+            domains: BTreeMap::new(),
+            seen: Instant::now(),
+        }
+    }
+
+    /// Seconds since the agent was last heard.
+    pub(crate) fn age_seconds(&self) -> u64 {
+        self.seen.elapsed().as_secs()
+    }
+
+    /// Its guests as last known.
+    pub(crate) fn domains(&self) -> Vec<Arc<Domain>> {
+        self.domains.values().cloned().collect()
+    }
+
+    /// Applies an event; false if it does not follow what is known, so that all must be read again.
+    fn apply(&mut self, event: HostEvent) -> bool {
+        self.seen = Instant::now();
+        match event {
+            HostEvent::Snapshot(inventory) => self.replace(inventory),
+            HostEvent::Changed { generation, domain } => {
+                if !self.follows(generation) {
+                    return false;
+                }
+                self.domains.insert(domain.id, Arc::from(domain));
+            }
+            HostEvent::Removed { generation, id } => {
+                if !self.follows(generation) {
+                    return false;
+                }
+                self.domains.remove(&id);
+            }
+            HostEvent::Connection { generation, connected } => {
+                if !self.follows(generation) {
+                    return false;
+                }
+                self.connected(connected);
+            }
+            HostEvent::Heartbeat { generation } => return generation <= self.generation + 1,
+        }
+        true
+    }
+
+    fn follows(&mut self, generation: u64) -> bool {
+        let next = generation == self.generation + 1;
+        if next {
+            self.generation = generation;
+        }
+        next
+    }
+
+    fn replace(&mut self, inventory: Inventory) {
+        self.epoch = Some(inventory.epoch);
+        self.generation = inventory.generation;
+        self.domains = inventory.domains.into_iter().map(|d| (d.id, Arc::new(d))).collect();
+        self.connected(inventory.connected);
+    }
+
+    fn connected(&mut self, connected: bool) {
+        self.state = if connected { HostState::Reachable } else { HostState::HypervisorDown };
+        self.reason = (!connected).then(|| "libvirtd on the host cannot be reached".to_owned());
+    }
+}
+
+/// The fleet.
+#[derive(Default, Clone)]
+pub(crate) struct Fleet(Arc<RwLock<BTreeMap<HostId, HostView>>>);
+
+impl Fleet {
+    /// Begins to follow a host; the task ends when the host is removed.
+    pub(crate) fn follow(&self, host: HostId, agent: AgentClient) {
+        self.write(|hosts| hosts.insert(host.clone(), HostView::new()));
+        tokio::spawn(follow(self.clone(), host, agent));
+    }
+
+    /// Forgets a host.
+    pub(crate) fn forget(&self, host: &HostId) {
+        self.write(|hosts| hosts.remove(host));
+    }
+
+    /// One host.
+    pub(crate) fn host(&self, host: &HostId) -> Option<HostView> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+    }
+
+    /// All hosts.
+    pub(crate) fn all(&self) -> BTreeMap<HostId, HostView> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut BTreeMap<HostId, HostView>) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// None once the host was removed.
+    fn apply(&self, host: &HostId, event: HostEvent) -> Option<bool> {
+        self.write(|hosts| hosts.get_mut(host).map(|view| view.apply(event)))
+    }
+
+    fn lost(&self, host: &HostId, reason: String) -> bool {
+        self.write(|hosts| match hosts.get_mut(host) {
+            Some(view) => {
+                view.state = HostState::Unreachable;
+                view.reason = Some(reason);
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+async fn follow(fleet: Fleet, host: HostId, agent: AgentClient) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let reason = match agent.events().await {
+            Ok(events) => {
+                pause = FIRST_PAUSE;
+                let mut events = std::pin::pin!(events);
+                loop {
+                    match events.next().await {
+                        Some(Ok(event)) => match fleet.apply(&host, event) {
+                            Some(true) => {}
+                            Some(false) => break "changes were missed".to_owned(),
+                            None => return,
+                        },
+                        Some(Err(problem)) => break problem.detail,
+                        None => break "the agent ended its stream".to_owned(),
+                    }
+                }
+            }
+            Err(problem) => problem.detail,
+        };
+        tracing::warn!(host.id = %host, reason, "lost the host's events");
+        if !fleet.lost(&host, reason) {
+            return;
+        }
+        // A little randomness, so that a thousand agents are not asked in one instant.
+        tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inventory(generation: u64) -> Inventory {
+        Inventory {
+            host: HostId::parse("h").unwrap(),
+            epoch: OperationId::new(),
+            generation,
+            connected: true,
+            age_seconds: 0,
+            domains: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_gap_in_the_numbers_is_noticed_and_a_lost_libvirt_is_told() {
+        let mut view = HostView::new();
+        assert!(view.apply(HostEvent::Snapshot(inventory(5))));
+        assert_eq!(view.state, HostState::Reachable);
+        assert!(view.apply(HostEvent::Connection { generation: 6, connected: false }));
+        assert_eq!(view.state, HostState::HypervisorDown);
+        assert!(!view.apply(HostEvent::Removed { generation: 8, id: VmId::new() }));
+        assert!(view.apply(HostEvent::Heartbeat { generation: 6 }));
+        assert!(!view.apply(HostEvent::Heartbeat { generation: 9 }));
+    }
+}

@@ -1,0 +1,79 @@
+//! What only the gateway knows: users, hosts, images, ISOs, operations, revoked tokens.
+//!
+//! A small key-value shape, so that every engine behind it means the same: a record is a key and
+//! a JSON text in a [`Table`]. Writes are durable when they return.
+
+mod sqlite;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use vmmgr_common::error::{ErrorCode, Problem};
+
+pub(crate) use sqlite::Sqlite;
+
+/// Kinds of records; the names are the keys of every engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// Accounts, by name.
+    Users,
+    /// Hosts, by name.
+    Hosts,
+    /// Gold images, by `name/arch`.
+    Images,
+    /// ISOs, by name.
+    Isos,
+    /// Operations, by id.
+    Operations,
+    /// Idempotency keys, by `user/key`.
+    IdempotencyKeys,
+    /// Revoked tokens, by `jti`.
+    RevokedTokens,
+}
+
+impl Table {
+    /// Name in the engine.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Hosts => "hosts",
+            Self::Images => "images",
+            Self::Isos => "isos",
+            Self::Operations => "operations",
+            Self::IdempotencyKeys => "idempotency_keys",
+            Self::RevokedTokens => "revoked_tokens",
+        }
+    }
+}
+
+/// An engine.
+#[async_trait]
+pub(crate) trait Store: Send + Sync + 'static {
+    /// One record.
+    async fn get(&self, table: Table, key: &str) -> Result<Option<String>, Problem>;
+    /// All records of a table, by key.
+    async fn list(&self, table: Table) -> Result<Vec<(String, String)>, Problem>;
+    /// Writes a record that must not be there yet; false if it is.
+    async fn insert(&self, table: Table, key: &str, value: &str) -> Result<bool, Problem>;
+    /// Writes a record.
+    async fn put(&self, table: Table, key: &str, value: &str) -> Result<(), Problem>;
+    /// Removes a record; false if there was none.
+    async fn delete(&self, table: Table, key: &str) -> Result<bool, Problem>;
+}
+
+/// The engine failed.
+pub(crate) fn failed(error: impl std::fmt::Display) -> Problem {
+    tracing::error!(%error, "the record store failed");
+    Problem::new(ErrorCode::StoreUnavailable, "the gateway's records cannot be used")
+        .hint("look at the free space and the health of the gateway's state_dir")
+}
+
+/// A record as JSON.
+pub(crate) fn to_text<T: Serialize>(value: &T) -> Result<String, Problem> {
+    serde_json::to_string(value).map_err(failed)
+}
+
+/// JSON as a record.
+pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(failed)
+}

@@ -1,0 +1,140 @@
+//! Disks, NICs and drives of a guest.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use vmmgr_common::api::disk::{Attachment, DeviceRef, DiskSize, Medium, TargetName};
+use vmmgr_common::api::operation::Work;
+use vmmgr_common::error::Problem;
+use vmmgr_common::ids::{HostId, MacAddress, ResourceName, VmId};
+
+use super::submit::{submission, submit};
+use super::vms::{VmPath, place};
+use crate::app::App;
+use crate::auth::{Caller, ManageVms};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewDisk {
+    device: ResourceName,
+    size: DiskSize,
+    gold: Option<ResourceName>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewNic {
+    device: ResourceName,
+    mac: Option<MacAddress>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewCdrom {
+    device: ResourceName,
+    #[serde(flatten)]
+    medium: NewMedium,
+}
+
+/// `{"iso":"name"}`, `{"seed":true}` or nothing for an empty drive.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NewMedium {
+    iso: Option<ResourceName>,
+    #[serde(default)]
+    seed: bool,
+}
+
+impl NewMedium {
+    async fn resolve(&self, app: &App) -> Result<Medium, Problem> {
+        match &self.iso {
+            Some(name) => Ok(Medium::Iso { path: app.iso(name).await?.path }),
+            None if self.seed => Ok(Medium::Seed),
+            None => Ok(Medium::Empty),
+        }
+    }
+}
+
+/// Reads `vda` or a MAC address.
+pub(crate) fn device_ref(text: &str) -> Result<DeviceRef, Problem> {
+    match MacAddress::parse(text) {
+        Ok(mac) => Ok(DeviceRef::Mac(mac)),
+        Err(_) => Ok(DeviceRef::Target(TargetName::parse(text)?)),
+    }
+}
+
+async fn attach(
+    app: &App,
+    who: &Caller<ManageVms>,
+    (host, vm): (HostId, VmId),
+    attachment: Attachment,
+    how: crate::app::operations::Submission,
+) -> Result<HttpResponse, Problem> {
+    submit(app, &who.identity, &host, Work::Attach { vm, attachment }, how).await
+}
+
+pub(super) async fn attach_disk(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: VmPath,
+    body: web::Json<NewDisk>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (host, vm) = place(&path)?;
+    let how = submission(&request, &*body)?;
+    let NewDisk { device, size, gold } = body.into_inner();
+    let gold = match gold {
+        Some(name) => Some(app.gold(&name, &app.arch_of(&host, vm).await?).await?),
+        None => None,
+    };
+    attach(&app, &who, (host, vm), Attachment::Disk { device, size, gold }, how).await
+}
+
+pub(super) async fn attach_nic(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: VmPath,
+    body: web::Json<NewNic>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let how = submission(&request, &*body)?;
+    let NewNic { device, mac } = body.into_inner();
+    attach(&app, &who, place(&path)?, Attachment::Nic { device, mac }, how).await
+}
+
+pub(super) async fn attach_cdrom(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: VmPath,
+    body: web::Json<NewCdrom>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let how = submission(&request, &*body)?;
+    let medium = body.medium.resolve(&app).await?;
+    let device = body.into_inner().device;
+    attach(&app, &who, place(&path)?, Attachment::Cdrom { device, medium }, how).await
+}
+
+pub(super) async fn change_medium(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: web::Path<(String, String, String)>,
+    body: web::Json<NewMedium>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (host, vm) = (HostId::parse(&path.0)?, VmId::parse(&path.1)?);
+    let device = DeviceRef::Target(TargetName::parse(&path.2)?);
+    let how = submission(&request, &*body)?;
+    let medium = body.resolve(&app).await?;
+    submit(&app, &who.identity, &host, Work::ChangeMedium { vm, device, medium }, how).await
+}
+
+pub(super) async fn detach(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: web::Path<(String, String, String)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (host, vm) = (HostId::parse(&path.0)?, VmId::parse(&path.1)?);
+    let device = device_ref(&path.2)?;
+    let how = submission(&request, &())?;
+    submit(&app, &who.identity, &host, Work::Detach { vm, device }, how).await
+}

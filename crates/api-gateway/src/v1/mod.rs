@@ -1,0 +1,58 @@
+//! The API of `vmmctl`, the web UI and new clients: JSON, `snake_case`, units in names.
+
+mod devices;
+mod hosts;
+mod operations;
+mod records;
+mod session;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod vms;
+
+use actix_web::web::{self, delete, get, post};
+
+pub(crate) use devices::device_ref;
+
+/// All routes.
+pub(crate) fn routes(service: &mut web::ServiceConfig) {
+    const VM: &str = "/v1/hosts/{host}/vms/{vm}";
+    let vm = |rest: &str| format!("{VM}{rest}");
+    service
+        .route("/v1/version", get().to(session::version))
+        .route("/v1/session", post().to(session::login))
+        .route("/v1/session", get().to(session::me))
+        .route("/v1/session", delete().to(session::logout))
+        .route("/v1/hosts", get().to(hosts::list))
+        .route("/v1/hosts", post().to(hosts::add))
+        .route("/v1/hosts/{host}", get().to(hosts::show))
+        .route("/v1/hosts/{host}", delete().to(hosts::remove))
+        .route("/v1/hosts/{host}/capabilities", get().to(hosts::capabilities))
+        .route("/v1/images", get().to(records::list_images))
+        .route("/v1/images", post().to(records::add_image))
+        .route("/v1/images/{name}/{arch}", delete().to(records::remove_image))
+        .route("/v1/isos", get().to(records::list_isos))
+        .route("/v1/isos", post().to(records::add_iso))
+        .route("/v1/isos/{name}", delete().to(records::remove_iso))
+        .route("/v1/vms", get().to(vms::fleet))
+        .route("/v1/hosts/{host}/vms", get().to(vms::list))
+        .route("/v1/hosts/{host}/vms", post().to(vms::create))
+        .route(VM, get().to(vms::show))
+        .route(VM, delete().to(vms::remove))
+        .route(&vm("/xml"), get().to(vms::xml))
+        .route(&vm("/addresses"), get().to(vms::addresses))
+        .route(&vm("/boot"), get().to(vms::boot))
+        .route(&vm("/seed"), get().to(vms::seed))
+        .route(&vm("/start"), post().to(vms::start))
+        .route(&vm("/shutdown"), post().to(vms::shutdown))
+        .route(&vm("/poweroff"), post().to(vms::poweroff))
+        .route(&vm("/reset"), post().to(vms::reset))
+        .route(&vm("/disks"), post().to(devices::attach_disk))
+        .route(&vm("/nics"), post().to(devices::attach_nic))
+        .route(&vm("/cdroms"), post().to(devices::attach_cdrom))
+        .route(&vm("/media/{target}"), post().to(devices::change_medium))
+        .route(&vm("/devices/{device}"), delete().to(devices::detach))
+        .route("/v1/operations", get().to(operations::list))
+        .route("/v1/operations/{id}", get().to(operations::show))
+        .route("/v1/operations/{id}/events", get().to(operations::events));
+}

@@ -1,0 +1,69 @@
+//! Operations: how far, and how they go.
+
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use vmmgr_common::api::operation::OperationEvent;
+use vmmgr_common::error::Problem;
+use vmmgr_common::ids::{OperationId, VmId};
+
+use crate::app::App;
+use crate::app::operations::OperationRecord;
+use crate::auth::{Caller, ReadFleet};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    vm: Option<VmId>,
+    #[serde(default = "hundred")]
+    limit: usize,
+}
+
+const fn hundred() -> usize {
+    100
+}
+
+pub(super) async fn list(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    filter: web::Query<Filter>,
+) -> Result<web::Json<Vec<OperationRecord>>, Problem> {
+    Ok(web::Json(app.operations(filter.vm, filter.limit.clamp(1, 1000)).await?))
+}
+
+pub(super) async fn show(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    id: web::Path<String>,
+) -> Result<web::Json<OperationRecord>, Problem> {
+    Ok(web::Json(app.operation(OperationId::parse(&id)?).await?))
+}
+
+/// Newline-delimited [`OperationEvent`]s: what happened so far, what follows, and the end.
+pub(super) async fn events(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = OperationId::parse(&id)?;
+    let record = app.operation(id).await?;
+    let mut answer = HttpResponse::Ok();
+    answer.content_type("application/x-ndjson").insert_header(("x-accel-buffering", "no"));
+    if record.operation.state.is_final() {
+        let end = OperationEvent::Done { operation: Box::new(record.operation) };
+        return Ok(answer.body(line(&end)));
+    }
+    let events = app.agent(&record.host)?.operation_events(id).await?;
+    Ok(answer.streaming(events.map(|event| event.map(|event| line(&event)))))
+}
+
+fn line(event: &OperationEvent) -> Bytes {
+    match serde_json::to_string(event) {
+        Ok(text) => Bytes::from(text + "\n"),
+        Err(error) => {
+            tracing::error!(%error, "an event cannot be written as JSON");
+            Bytes::new()
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What all changes share: `Idempotency-Key`, `?wait_ms=`, and the answer.
+
+use std::time::Duration;
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use vmmgr_common::api::operation::{OperationState, Work};
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::HostId;
+
+use crate::app::App;
+use crate::app::operations::{OperationRecord, Submission, digest};
+use crate::auth::Identity;
+
+/// Longest time that an answer is held back, milliseconds.
+const LONGEST_WAIT_MS: u64 = 30_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// Reads what a change was asked with; `body` is what an idempotency key stands for.
+pub(super) fn submission<B: Serialize>(request: &HttpRequest, body: &B) -> Result<Submission, Problem> {
+    let wait = web::Query::<Wait>::from_query(request.query_string())
+        .map_err(|error| Problem::new(ErrorCode::MalformedRequest, format!("query: {error}")))?;
+    let key = match request.headers().get("idempotency-key") {
+        None => None,
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default();
+            let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+            if !fits {
+                return Err(Problem::new(ErrorCode::MalformedRequest, "Idempotency-Key: 1 to 128 printable characters"));
+            }
+            Some(text.to_owned())
+        }
+    };
+    let body = crate::store::to_text(body)?;
+    let asked = [request.method().as_str().as_bytes(), request.path().as_bytes(), body.as_bytes()];
+    let wait = Duration::from_millis(wait.wait_ms.min(LONGEST_WAIT_MS));
+    Ok(Submission { key, digest: digest(&asked), wait })
+}
+
+/// Hands the work in: 202 with the operation's place, 200 when it has ended, its problem if it failed.
+pub(super) async fn submit(
+    app: &App,
+    who: &Identity,
+    host: &HostId,
+    work: Work,
+    how: Submission,
+) -> Result<HttpResponse, Problem> {
+    answer(app.submit(who, host, work, how).await?)
+}
+
+fn answer(record: OperationRecord) -> Result<HttpResponse, Problem> {
+    match (record.operation.state, &record.operation.problem) {
+        (OperationState::Failed, Some(problem)) => Err(problem.clone()),
+        (state, _) => {
+            let mut answer = if state.is_final() { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+            let place = format!("/v1/operations/{}", record.operation.id);
+            Ok(answer.insert_header((LOCATION, place)).json(record))
+        }
+    }
+}
