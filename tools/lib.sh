@@ -7,6 +7,9 @@ VMMGR_STATE=${VMMGR_STATE:-/var/lib/vmmgr}
 VMMGR_CACHE=${VMMGR_CACHE:-/var/cache/vmmgr}
 TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 BIN=$TARGET_DIR/debug
+PKI=$VMMGR_STATE/pki
+HOST=host01
+URL=https://localhost:8443
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() {
@@ -28,4 +31,39 @@ wait_until() {
         [ "$SECONDS" -lt "$end" ] || { printf 'error: %s did not happen in time\n' "$what" >&2; return 1; }
         sleep 0.2
     done
+}
+
+# A pid alone may belong to somebody else by now; with its start time it cannot.
+started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# spawn NAME COMMAND...: in the background, log and pid file under run/.
+spawn() {
+    local name=$1
+    shift
+    setsid --fork bash -c '
+        echo $$ $(sed "s/.*) //" /proc/$$/stat | cut -d" " -f20) >"$0"
+        exec "$@"' "$VMMGR_RUN/pid/$name" "$@" </dev/null >>"$VMMGR_RUN/log/$name.log" 2>&1
+    wait_until 5 "the start of $name" test -s "$VMMGR_RUN/pid/$name"
+}
+
+# pid_of NAME: prints the pid if the process that spawn started still runs.
+pid_of() {
+    local pid when
+    read -r pid when 2>/dev/null <"$VMMGR_RUN/pid/$1" || return 1
+    [ -n "$when" ] && [ "$(started_at "$pid")" = "$when" ] && echo "$pid"
+}
+
+# halt NAME [SECONDS]: SIGTERM, SIGKILL when that does not help in time.
+halt() {
+    local pid
+    if pid=$(pid_of "$1"); then
+        kill "$pid"
+        wait_until "${2:-15}" "the end of $1" not_running "$1" || kill -9 "$pid"
+    fi
+    rm -f "$VMMGR_RUN/pid/$1"
+}
+not_running() { ! pid_of "$1" >/dev/null; }
+
+vmmctl() {
+    VMMGR_URL=$URL VMMGR_CA=$PKI/ca.pem VMMGR_TOKEN=${VMMGR_TOKEN:-} "$BIN/vmmctl" "$@"
 }

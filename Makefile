@@ -1,0 +1,34 @@
+.PHONY: help setup build demo up down status test unit e2e check
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## install the Debian packages that are missing
+	tools/setup
+
+build: ## build all programs
+	cargo build --workspace --bins
+
+demo: ## set up, build, start everything and boot a guest that configures itself
+	tools/demo
+
+up: build ## start services, nginx and the guests' network
+	tools/stack up
+
+down: ## stop what `demo` or `up` started, and nothing else
+	tools/stack down
+
+status: ## what runs
+	tools/stack status
+
+test: unit e2e ## everything that is tested
+
+unit: ## tests that need no root and no guest
+	cargo test --workspace --exclude e2e
+
+e2e: build ## real libvirt, real guests, in a namespace of their own (root, or sudo)
+	cargo test -p e2e --no-run
+	tools/e2e
+
+check: ## formatting and lints
+	cargo clippy --workspace --all-targets -- -D warnings
