@@ -26,8 +26,7 @@ test: unit e2e ## everything that is tested
 unit: ## tests that need no root and no guest
 	cargo test --workspace --exclude e2e
 
-e2e: build ## real libvirt, real guests, in a namespace of their own (root, or sudo)
-	cargo test -p e2e --no-run
+e2e: ## real libvirt, real guests, in a namespace of their own (root, or sudo)
 	tools/e2e
 
 check: ## formatting and lints

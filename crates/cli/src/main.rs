@@ -1,1 +1,148 @@
-fn main() {}
+//! vmmctl: the operator's command line. Everything but `pki` and `nginx` goes through the public API.
+//!
+//! Results go to standard output, progress and failures to standard error. Exit codes: 0 done,
+//! 1 failed, 2 usage, 3 not found, 4 denied, 5 conflict, 6 timeout, 7 unreachable.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::allow_attributes,
+    reason = "a command line prints"
+)]
+
+mod client;
+mod cmd;
+mod failure;
+mod output;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Drives vmmgr: KVM guests on many hosts.
+#[derive(Parser)]
+#[command(name = "vmmctl", version, about, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    server: Server,
+    /// How results are printed
+    #[arg(short = 'o', long, global = true, value_enum, default_value = "table")]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which gateway, and as whom. The token is read from `VMMGR_TOKEN` or a file, never from an argument.
+#[derive(Args)]
+pub(crate) struct Server {
+    /// Address of the API
+    #[arg(long, global = true, env = "VMMGR_URL", default_value = "https://127.0.0.1:8443")]
+    server: String,
+    /// CA certificate of the API, PEM
+    #[arg(long, global = true, env = "VMMGR_CA")]
+    ca: Option<PathBuf>,
+    /// File with the token; `VMMGR_TOKEN` otherwise
+    #[arg(long, global = true)]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Log in and print a token
+    Login(cmd::session::Login),
+    /// Who am I
+    Whoami,
+    /// Hosts
+    #[command(subcommand)]
+    Host(cmd::host::Host),
+    /// Gold images
+    #[command(subcommand)]
+    Image(cmd::records::Image),
+    /// ISOs
+    #[command(subcommand)]
+    Iso(cmd::records::Iso),
+    /// Guests
+    #[command(subcommand)]
+    Vm(cmd::vm::Vm),
+    /// All guests of all hosts (`vm list`)
+    List,
+    /// Disks of a guest
+    #[command(subcommand)]
+    Disk(cmd::device::Disk),
+    /// Network interfaces of a guest
+    #[command(subcommand)]
+    Nic(cmd::device::Nic),
+    /// CD-ROM drives of a guest
+    #[command(subcommand)]
+    Media(cmd::device::Media),
+    /// Devices of a guest
+    #[command(subcommand)]
+    Device(cmd::device::Device),
+    /// Operations
+    #[command(subcommand)]
+    Op(cmd::operation::Op),
+    /// Certificates of the private CA
+    #[command(subcommand)]
+    Pki(cmd::pki::Pki),
+    /// Configuration of nginx
+    #[command(subcommand)]
+    Nginx(cmd::nginx::Nginx),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let format = cli.output;
+    match cli.command {
+        Command::Pki(pki) => return pki.run(),
+        Command::Nginx(nginx) => return nginx.run(),
+        _ => {}
+    }
+    let client = Client::new(&cli.server)?;
+    match cli.command {
+        Command::Login(login) => login.run(&client, format).await,
+        Command::Whoami => cmd::session::whoami(&client, format).await,
+        Command::Host(host) => host.run(&client, format).await,
+        Command::Image(image) => image.run(&client, format).await,
+        Command::Iso(iso) => iso.run(&client, format).await,
+        Command::Vm(vm) => vm.run(&client, format).await,
+        Command::List => cmd::vm::list(&client, format, None).await,
+        Command::Disk(disk) => disk.run(&client, format).await,
+        Command::Nic(nic) => nic.run(&client, format).await,
+        Command::Media(media) => media.run(&client, format).await,
+        Command::Device(device) => device.run(&client, format).await,
+        Command::Op(op) => op.run(&client, format).await,
+        Command::Pki(_) | Command::Nginx(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

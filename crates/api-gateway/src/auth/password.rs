@@ -1,120 +1,102 @@
-//! argon2id off the request threads, a few at a time.
+//! Accounts: argon2id hashes in the store.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::secret::Secret;
 
-/// Each hash takes 19 MiB and some 20 ms of a core; more at once would starve the API.
-const AT_ONCE: usize = 2;
-/// Longest wait for a turn.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Longer input is refused before it is hashed.
-const LONGEST_PASSWORD: usize = 1024;
+use super::Role;
+use crate::store::{Store, Table, failed, from_text, to_text};
 
-/// Why hashing failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PasswordError {
-    /// Parameters.
-    #[error("argon2 refused its parameters")]
-    Parameters(argon2::Error),
-    /// Hash or its text form.
-    #[error("argon2 failed: {0}")]
-    Hash(argon2::password_hash::Error),
+/// Each hash takes 19 MiB; more at once would let logins eat the memory.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
+
+/// An account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct User {
+    /// Login name.
+    pub(crate) name: String,
+    /// PHC string.
+    pub(crate) hash: Secret<String>,
+    /// What it may do.
+    pub(crate) role: Role,
 }
 
-/// Hashes and verifies.
-pub(crate) struct Hasher {
-    argon2: Argon2<'static>,
-    turns: Arc<Semaphore>,
-    /// What an unknown user's password is compared with.
-    decoy: Secret<String>,
+fn hash(password: &str) -> Result<String, Problem> {
+    Argon2::default()
+        .hash_password(password.as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(failed)
 }
 
-impl Hasher {
-    pub(crate) fn new() -> Result<Self, PasswordError> {
-        // OWASP's second choice: 19 MiB, two passes, one lane.
-        let params = Params::new(19 * 1024, 2, 1, None).map_err(PasswordError::Parameters)?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let decoy = hash(&argon2, &uuid::Uuid::new_v4().to_string())?;
-        Ok(Self { argon2, turns: Arc::new(Semaphore::new(AT_ONCE)), decoy: Secret::new(decoy) })
-    }
+/// Hash of a password that nobody has: unknown names take as long as known ones.
+fn decoy() -> &'static str {
+    static DECOY: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    DECOY.get_or_init(|| hash(&random()).unwrap_or_default())
+}
 
-    /// The PHC string of a password.
-    pub(crate) async fn hash(&self, password: &str) -> Result<Secret<String>, Problem> {
-        if !(10..=LONGEST_PASSWORD).contains(&password.len()) {
-            return Err(Problem::new(
-                ErrorCode::InvalidValue,
-                format!("password: expected 10 to {LONGEST_PASSWORD} bytes"),
-            ));
-        }
-        let (argon2, password) = (self.argon2.clone(), Secret::new(password.to_owned()));
-        let hash = self.turn(move || hash(&argon2, password.expose())).await?;
-        hash.map(Secret::new).map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))
-    }
+/// 24 characters, 144 bits.
+fn random() -> String {
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 18]>())
+}
 
-    /// Whether the password fits; without a hash, as long as with one, and false.
-    pub(crate) async fn verify(
-        &self,
-        hash: Option<Secret<String>>,
-        password: &str,
-    ) -> Result<bool, Problem> {
-        if password.len() > LONGEST_PASSWORD {
-            return Ok(false);
-        }
-        let known = hash.is_some();
-        let hash = hash.unwrap_or_else(|| self.decoy.clone());
-        let (argon2, password) = (self.argon2.clone(), Secret::new(password.to_owned()));
-        let fits = self
-            .turn(move || {
-                PasswordHash::new(hash.expose()).is_ok_and(|parsed| {
-                    argon2.verify_password(password.expose().as_bytes(), &parsed).is_ok()
-                })
-            })
-            .await?;
-        Ok(fits && known)
-    }
-
-    async fn turn<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(Problem::new(ErrorCode::RateLimited, "too many logins at once"));
+/// The account with that name and password; the same failure for every reason.
+pub(crate) async fn verify(
+    store: &dyn Store,
+    name: &str,
+    password: Secret<String>,
+) -> Result<User, Problem> {
+    let user: Option<User> = match store.get(Table::Users, name).await? {
+        Some(text) => Some(from_text(&text)?),
+        None => None,
+    };
+    let _turn = AT_ONCE.acquire().await.map_err(failed)?;
+    let checked = tokio::task::spawn_blocking(move || {
+        let stored = match &user {
+            Some(user) => user.hash.expose().clone(),
+            None => decoy().to_owned(),
         };
-        // The turn ends with the work, also when the caller has gone.
-        let work = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(turn);
-            result
+        let fits = PasswordHash::new(&stored).is_ok_and(|hash| {
+            Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok()
         });
-        work.await.map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))
-    }
+        user.filter(|_| fits)
+    })
+    .await
+    .map_err(failed)?;
+    checked
+        .ok_or_else(|| Problem::new(ErrorCode::Unauthenticated, "the name or the password is wrong"))
 }
 
-fn hash(argon2: &Argon2<'_>, password: &str) -> Result<String, PasswordError> {
-    let hash = argon2.hash_password(password.as_bytes()).map_err(PasswordError::Hash)?;
-    Ok(hash.to_string())
+/// Makes the account `admin` and answers its password; none if the account exists.
+pub(crate) async fn create_admin(store: &dyn Store) -> Result<Option<String>, Problem> {
+    let password = random();
+    let to_hash = password.clone();
+    let hash = tokio::task::spawn_blocking(move || hash(&to_hash)).await.map_err(failed)??;
+    let user = User { name: "admin".to_owned(), hash: Secret::new(hash), role: Role::Admin };
+    let fresh = store.insert(Table::Users, &user.name, &to_text(&user)?).await?;
+    Ok(fresh.then_some(password))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Sqlite;
 
     #[tokio::test]
-    async fn a_hash_is_argon2id_and_fits_its_password_only() {
-        let hasher = Hasher::new().unwrap();
-        let hash = hasher.hash("correct horse").await.unwrap();
-        assert!(hash.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        assert!(hasher.verify(Some(hash.clone()), "correct horse").await.unwrap());
-        assert!(!hasher.verify(Some(hash), "correct hors").await.unwrap());
-        assert!(!hasher.verify(None, "correct horse").await.unwrap());
-        assert!(hasher.hash("short").await.is_err());
+    async fn the_first_admin_is_made_once_and_only_its_password_fits() {
+        let store = Sqlite::in_memory();
+        let password = create_admin(&store).await.unwrap().unwrap();
+        assert!(create_admin(&store).await.unwrap().is_none());
+        let user = verify(&store, "admin", Secret::new(password)).await.unwrap();
+        assert_eq!(user.role, Role::Admin);
+        let wrong = verify(&store, "admin", Secret::new("x".into())).await.unwrap_err();
+        let unknown = verify(&store, "nobody", Secret::new("x".into())).await.unwrap_err();
+        assert_eq!(wrong, unknown);
+        let kept = store.get(Table::Users, "admin").await.unwrap().unwrap();
+        assert!(kept.contains("$argon2id$"));
     }
 }
