@@ -1,0 +1,23 @@
+//! A whole system: real libvirtd, real guests under TCG, real nginx, and the very scripts of `make demo`.
+//!
+//! ```text
+//!  tools/e2e -> tools/lab (own network, processes, libvirt) -> this program -> tools/stack, tools/demo
+//! ```
+//!
+//! Outside such a lab every test says that it is skipped: nothing here may touch other guests.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::allow_attributes,
+    reason = "a test program; clippy takes helpers of tests for something else"
+)]
+
+mod api;
+mod bad_input;
+mod boot;
+mod firmware;
+mod guest;
+mod lab;
+mod lifecycle;
+mod outages;
