@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use tokio::io::AsyncBufReadExt as _;
 use vmmgr_common::client::MetadataClient;
 use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{self, Readiness, Service};
@@ -20,6 +21,8 @@ use crate::storage::volume::Volumes;
 
 /// How long a start waits for libvirtd before it gives up.
 const LIBVIRT_WITHIN: Duration = Duration::from_secs(60);
+/// How long firmware may take under KVM; it takes a second where KVM works.
+const FIRMWARE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs the agent until it is told to stop.
 pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
@@ -100,32 +103,30 @@ async fn decide(
     Ok(chosen)
 }
 
-/// Runs a machine without a disk under KVM; firmware that works resets or halts it within seconds,
-/// one that does not hangs. The machine's exit on its debug port is the proof.
+/// Runs a machine without a disk under KVM with the host's CPU, as guests get it, and waits until
+/// its firmware has come to its end; one that dies or hangs never says so.
 async fn kvm_runs() -> bool {
-    // `mov dx,0xf4; mov al,0; out dx,al` at the reset vector, padded to a 64 KiB ROM.
-    let mut rom = vec![0x90_u8; 64 << 10];
-    let at = rom.len() - 16;
-    rom[at..at + 6].copy_from_slice(&[0xba, 0xf4, 0x00, 0xb0, 0x00, 0xee]);
-    let path = std::env::temp_dir().join(format!("vmmgr-kvm-probe-{}", uuid::Uuid::new_v4().simple()));
-    if fs_err::write(&path, rom).is_err() {
-        return false;
-    }
     let machine = tokio::process::Command::new("qemu-system-x86_64")
-        .args(["-accel", "kvm", "-machine", "pc", "-m", "16", "-nodefaults", "-display", "none"])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4", "-bios"])
-        .arg(&path)
+        .args(["-accel", "kvm", "-machine", "q35", "-cpu", "host", "-m", "64", "-nodefaults"])
+        .args(["-display", "none", "-chardev", "stdio,id=firmware"])
+        .args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware"])
         .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true)
-        .status();
-    let ended = tokio::time::timeout(Duration::from_secs(5), machine).await;
-    if let Err(error) = fs_err::remove_file(&path) {
-        tracing::debug!(%error, "the probe's file stays");
-    }
-    // isa-debug-exit ends QEMU with (value << 1) | 1.
-    matches!(ended, Ok(Ok(status)) if status.code() == Some(1))
+        .spawn();
+    let Ok(mut machine) = machine else { return false };
+    let Some(output) = machine.stdout.take() else { return false };
+    let mut lines = tokio::io::BufReader::new(output).lines();
+    let finished = async {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.contains("No bootable device") {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(FIRMWARE_WITHIN, finished).await.unwrap_or(false)
 }
 
 async fn tell_readiness(ready: Readiness, hypervisor: Arc<dyn Hypervisor>) {
