@@ -6,6 +6,8 @@ mod app;
 mod auth;
 mod compat;
 mod config;
+#[cfg(test)]
+mod fake;
 mod fleet;
 mod store;
 mod v1;

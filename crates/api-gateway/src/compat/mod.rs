@@ -9,6 +9,8 @@ mod envelope;
 mod lists;
 mod power;
 mod create;
+#[cfg(test)]
+mod tests;
 
 use actix_web::web::{self, get, post};
 

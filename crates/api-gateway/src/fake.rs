@@ -1,0 +1,384 @@
+//! A gateway and a fake agent that really speak HTTP over mutual TLS, for the route tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use vmmgr_common::api::operation::{Operation, OperationRequest, OperationState, Outcome, Work};
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::{OperationId, VmId};
+use vmmgr_common::mtls::issue::{Ca, LeafRequest};
+use vmmgr_common::mtls::{Identity, Role as PeerRole, TlsFiles, client_config};
+use vmmgr_common::server::{self, Readiness, Service};
+
+use crate::app::App;
+use crate::auth::Role;
+use crate::auth::token::Tokens;
+use crate::store::Sqlite;
+
+/// Longest time that a test waits for something to come about.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Key of every test gateway's tokens.
+pub(crate) const KEY: [u8; 32] = [9; 32];
+
+/// What the fake agent holds, and how it is to fail.
+#[derive(Default)]
+pub(crate) struct Host {
+    pub(crate) domains: BTreeMap<VmId, Value>,
+    pub(crate) operations: HashMap<OperationId, Operation>,
+    /// All work that arrived.
+    pub(crate) works: Vec<Work>,
+    /// Work is refused with this.
+    pub(crate) refuse: Option<Problem>,
+    /// Work is accepted and fails with this.
+    pub(crate) fail: Option<Problem>,
+    /// Work is accepted and does not end.
+    pub(crate) stall: bool,
+}
+
+#[derive(Clone)]
+struct Agent {
+    host: Arc<Mutex<Host>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Host {
+    fn carry_out(&mut self, work: &Work) -> Outcome {
+        let state = |host: &mut Self, vm: &VmId, state: &str| {
+            if let Some(domain) = host.domains.get_mut(vm) {
+                domain["state"] = json!(state);
+            }
+        };
+        let mut outcome = Outcome::default();
+        match work {
+            Work::Create { domain } => {
+                self.domains.insert(domain.id, guest(domain.id));
+            }
+            Work::Start { vm } => state(self, vm, "running"),
+            Work::Shutdown { vm } | Work::Destroy { vm } => state(self, vm, "shut_off"),
+            Work::Delete { vm } => drop(self.domains.remove(vm)),
+            Work::Attach { .. } => outcome.target = Some("vdb".to_owned()),
+            _ => {}
+        }
+        outcome
+    }
+
+    fn accept(&mut self, request: &OperationRequest) -> Result<Operation, Problem> {
+        if let Some(problem) = &self.refuse {
+            return Err(problem.clone());
+        }
+        let vm = request.work.vm();
+        let unknown = vm.filter(|vm| !self.domains.contains_key(vm));
+        if let (Some(vm), false) = (unknown, matches!(request.work, Work::Create { .. })) {
+            return Err(absent(&vm.to_string()));
+        }
+        self.works.push(request.work.clone());
+        let mut operation = Operation {
+            id: request.id,
+            verb: request.work.verb().to_owned(),
+            vm,
+            state: OperationState::Running,
+            accepted_at: "2026-01-01T00:00:00Z".to_owned(),
+            ended_at: None,
+            problem: self.fail.clone(),
+            outcome: Outcome::default(),
+        };
+        if operation.problem.is_some() {
+            operation.state = OperationState::Failed;
+        } else if !self.stall {
+            operation.outcome = self.carry_out(&request.work);
+            operation.state = OperationState::Succeeded;
+        }
+        self.operations.insert(operation.id, operation.clone());
+        Ok(operation)
+    }
+}
+
+/// A guest as the agent shows it.
+pub(crate) fn guest(id: VmId) -> Value {
+    json!({"id": id, "name": format!("web-{id}"), "description": "a guest", "arch": "x86_64",
+        "state": "shut_off", "vcpus": 1, "vcpus_max": 2, "memory_kib": 1_048_576,
+        "memory_kib_max": 2_097_152, "cpu_time_ns": 7, "autostart": false,
+        "disks": [{"device": "disk", "source_type": "file", "target": "vda", "bus": "virtio", "source": "/s/a"}],
+        "nics": [{"kind": "bridge", "mac": "52:54:00:00:00:01", "source": "br-ext", "model": "virtio"}],
+        "graphics": "vnc", "record": {"creator": "ada", "ipaddr": "10.0.0.2/24"}})
+}
+
+fn absent(vm: &str) -> Problem {
+    Problem::new(ErrorCode::NoSuchVm, format!("no guest {vm}"))
+}
+
+async fn info() -> web::Json<Value> {
+    web::Json(json!({"host": "host01", "arch": "x86_64", "guest_archs": ["x86_64"],
+        "virt_type": "qemu", "libvirt_version": "9.0.0", "hypervisor_version": "7.2.0", "cpus": 2,
+        "cpu_mhz": 2000, "memory_bytes": 8, "memory_free_bytes": 4, "templates": [],
+        "devices": [
+            {"name": "local-disk", "kind": "disk", "description": "d", "template": "built-in"},
+            {"name": "net-br-ext", "kind": "net", "description": "n", "template": "built-in"},
+            {"name": "cdrom", "kind": "iso", "description": "c", "template": "built-in"}]}))
+}
+
+/// A snapshot for every change: the consumer replaces all it knows.
+async fn events(agent: web::Data<Agent>) -> HttpResponse {
+    let start = (agent.changed.subscribe(), agent, true);
+    let lines = stream::unfold(start, |(mut changed, agent, first)| async move {
+        if !first && changed.changed().await.is_err() {
+            return None;
+        }
+        let generation = *changed.borrow_and_update();
+        let domains: Vec<Value> = agent.host.lock().unwrap().domains.values().cloned().collect();
+        let line = json!({"event": "snapshot", "host": "host01", "epoch": OperationId::new(),
+            "generation": generation, "connected": true, "age_seconds": 0, "domains": domains});
+        Some((Ok::<_, Infallible>(Bytes::from(line.to_string() + "\n")), (changed, agent, false)))
+    });
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
+}
+
+async fn submit(
+    agent: web::Data<Agent>,
+    request: web::Json<OperationRequest>,
+) -> Result<web::Json<Operation>, Problem> {
+    let operation = agent.host.lock().unwrap().accept(&request)?;
+    agent.changed.send_modify(|generation| *generation += 1);
+    Ok(web::Json(operation))
+}
+
+fn find(agent: &Agent, id: &str) -> Result<Operation, Problem> {
+    let id = OperationId::parse(id)?;
+    let found = agent.host.lock().unwrap().operations.get(&id).cloned();
+    found.ok_or_else(|| Problem::new(ErrorCode::NoSuchOperation, format!("no operation {id}")))
+}
+
+async fn operation(
+    agent: web::Data<Agent>,
+    id: web::Path<String>,
+) -> Result<web::Json<Operation>, Problem> {
+    Ok(web::Json(find(&agent, &id)?))
+}
+
+async fn progress(agent: web::Data<Agent>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let end = json!({"event": "done", "operation": find(&agent, &id)?});
+    let text = format!("{}\n{end}\n", json!({"event": "progress", "line": "volume made"}));
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(text))
+}
+
+async fn domain(
+    agent: web::Data<Agent>,
+    vm: web::Path<String>,
+) -> Result<web::Json<Value>, Problem> {
+    let found = agent.host.lock().unwrap().domains.get(&VmId::parse(&vm)?).cloned();
+    found.map(web::Json).ok_or_else(|| absent(&vm))
+}
+
+async fn part(
+    agent: web::Data<Agent>,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    if !agent.host.lock().unwrap().domains.contains_key(&VmId::parse(&path.0)?) {
+        return Err(absent(&path.0));
+    }
+    Ok(match path.1.as_str() {
+        "xml" => HttpResponse::Ok().content_type("text/xml").body("<domain/>"),
+        "addresses" => HttpResponse::Ok().json(json!([{"mac": "52:54:00:00:00:01", "name": "eth0",
+            "addresses": [{"address": "10.0.0.2/24", "family": "ipv4"}]}])),
+        "boot" => HttpResponse::Ok().json(json!({"fetches": [], "total": 3})),
+        _ => HttpResponse::Ok().json(json!({"meta_data": "m", "user_data": "u", "vendor_data": "v",
+            "network_config": "n"})),
+    })
+}
+
+fn agent_routes(service: &mut web::ServiceConfig) {
+    service
+        .route("/v1/host", web::get().to(info))
+        .route("/v1/events", web::get().to(events))
+        .route("/v1/operations", web::post().to(submit))
+        .route("/v1/operations/{id}", web::get().to(operation))
+        .route("/v1/operations/{id}/events", web::get().to(progress))
+        .route("/v1/domains/{vm}", web::get().to(domain))
+        .route("/v1/domains/{vm}/{part}", web::get().to(part));
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn serve(
+    tls: TlsFiles,
+    listen: SocketAddr,
+    accept: &'static [PeerRole],
+    configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+) {
+    let service = Service {
+        name: "test",
+        tls,
+        listen,
+        ops_listen: free_address(),
+        accept,
+        ready: Readiness::default(),
+    };
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(server::run(service, configure)).unwrap();
+    });
+}
+
+/// A gateway with the fake agent of `host01` behind it.
+pub(crate) struct Stack {
+    dir: tempfile::TempDir,
+    gateway: SocketAddr,
+    agent: SocketAddr,
+    /// What the agent holds.
+    pub(crate) host: Arc<Mutex<Host>>,
+    changed: watch::Sender<u64>,
+    /// Speaks with nginx's certificate.
+    http: reqwest::Client,
+    /// The application, for looking behind the API.
+    pub(crate) app: web::Data<App>,
+}
+
+impl Stack {
+    /// Starts both; no host is registered yet.
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::create(dir.path()).unwrap();
+        let leaf = |role: PeerRole, instance: &str| issue(&ca, dir.path(), role, instance);
+        let (gateway, agent) = (free_address(), free_address());
+        let host = Arc::new(Mutex::new(Host::default()));
+        let changed = watch::Sender::new(1);
+        let state = web::Data::new(Agent { host: host.clone(), changed: changed.clone() });
+        let agent_tls = leaf(PeerRole::HostAgent, "host01");
+        serve(agent_tls, agent, &[PeerRole::Gateway], move |service| {
+            service.app_data(state.clone());
+            agent_routes(service);
+        });
+        let gateway_tls = leaf(PeerRole::Gateway, "gw1");
+        let store = Arc::new(Sqlite::in_memory());
+        let tokens = Tokens::with_key(&KEY, 3600);
+        let app = web::Data::new(App::start(store, tokens, gateway_tls.clone()).await.unwrap());
+        let data = app.clone();
+        let accept: &[PeerRole] = &[PeerRole::Nginx, PeerRole::Operator];
+        serve(gateway_tls, gateway, accept, move |service| {
+            service.app_data(data.clone());
+            crate::routes(service);
+        });
+        let http = client(&leaf(PeerRole::Nginx, "front"));
+        let stack = Self { dir, gateway, agent, host, changed, http, app };
+        stack.until(async || stack.listening().await).await;
+        stack
+    }
+
+    /// Starts both, registers `host01` and puts one guest on it.
+    pub(crate) async fn with_guest() -> (Self, VmId) {
+        let stack = Self::start().await;
+        let vm = VmId::new();
+        stack.host.lock().unwrap().domains.insert(vm, guest(vm));
+        stack.changed.send_modify(|generation| *generation += 1);
+        let (status, body) = stack.add_host().await;
+        assert_eq!(status, 201, "{body}");
+        stack.until(async || stack.app.vms().iter().any(|known| known.domain.id == vm)).await;
+        (stack, vm)
+    }
+
+    async fn listening(&self) -> bool {
+        let open = async |address: SocketAddr| tokio::net::TcpStream::connect(address).await.is_ok();
+        open(self.gateway).await && open(self.agent).await
+    }
+
+    /// Waits until something holds.
+    pub(crate) async fn until(&self, holds: impl AsyncFn() -> bool) {
+        let start = Instant::now();
+        while !holds().await {
+            assert!(start.elapsed() < PATIENCE, "it did not come about");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Registers the fake agent as `host01`.
+    pub(crate) async fn add_host(&self) -> (u16, Value) {
+        let url = format!("https://{}", self.agent);
+        let body = json!({"name": "host01", "url": url, "description": "test"});
+        self.call(Role::Admin, Method::POST, "/v1/hosts", Some(body)).await
+    }
+
+    /// A token of a role.
+    pub(crate) fn token(&self, role: Role) -> String {
+        self.app.tokens.sign("ada", role).unwrap().expose().clone()
+    }
+
+    /// A request as nginx forwards it.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("https://{}{path}", self.gateway))
+    }
+
+    /// A request of somebody with a role, and the answer.
+    pub(crate) async fn send(
+        &self,
+        role: Role,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Response {
+        let mut request = self.request(method, path).bearer_auth(self.token(role));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.unwrap()
+    }
+
+    /// Status and JSON body of [`Self::send`]; null when the body is no JSON.
+    pub(crate) async fn call(
+        &self,
+        role: Role,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        read(self.send(role, method, path, body).await).await
+    }
+
+    /// A client with a certificate of this role, and the gateway's address.
+    pub(crate) fn client_as(&self, role: PeerRole) -> (reqwest::Client, String) {
+        let ca = Ca::load(self.dir.path()).unwrap();
+        let files = issue(&ca, self.dir.path(), role, "other");
+        (client(&files), format!("https://{}", self.gateway))
+    }
+}
+
+/// Status and JSON of an answer.
+pub(crate) async fn read(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+fn client(files: &TlsFiles) -> reqwest::Client {
+    let gateway = Identity { role: PeerRole::Gateway, instance: "gw1".to_owned() };
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(client_config(files, gateway).unwrap())
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .unwrap()
+}
+
+fn issue(ca: &Ca, dir: &std::path::Path, role: PeerRole, instance: &str) -> TlsFiles {
+    let identity = Identity { role, instance: instance.to_owned() };
+    let (server, client) = (true, true);
+    let request =
+        LeafRequest { identity: Some(identity), names: Vec::new(), server, client, days: 1 };
+    let name = format!("{}-{instance}", role.as_str());
+    ca.issue(&request).unwrap().write(dir, &name).unwrap();
+    TlsFiles {
+        ca: dir.join("ca.pem"),
+        cert: dir.join(format!("{name}.pem")),
+        key: dir.join(format!("{name}.key")),
+    }
+}
