@@ -1,0 +1,17 @@
+//! `vmmctl` as its user meets it: the real program against a small server of the API's shapes,
+//! a real nginx, and a PKI in a folder of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::allow_attributes,
+    reason = "tests of a program; what is skipped is said"
+)]
+
+mod changes;
+mod exit_codes;
+mod listing;
+mod nginx;
+mod pki;
+mod support;
+mod waiting;
