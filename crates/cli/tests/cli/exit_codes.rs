@@ -152,3 +152,26 @@ fn the_token_goes_to_the_api_and_nowhere_else() {
     vmmctl(&server.url, &["host", "list"]);
     assert_eq!(server.asked()[2].authorization, None);
 }
+
+#[test]
+fn the_address_of_an_agent_is_not_the_address_of_the_api() {
+    let server = Fake::always(201, json!({"name": "host01"}));
+    let arguments = [
+        "--server",
+        &server.url,
+        "host",
+        "add",
+        "host01",
+        "--url",
+        "https://10.0.0.1:7442",
+    ];
+    // The flag wins over the environment.
+    let run = vmmctl("http://127.0.0.1:1", &arguments);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let asked = &server.asked()[0];
+    assert_eq!(asked.line(), "POST /v1/hosts");
+    assert_eq!(
+        asked.json(),
+        json!({"name": "host01", "url": "https://10.0.0.1:7442", "description": ""})
+    );
+}
