@@ -106,7 +106,9 @@ impl Client {
         let mut body = response.bytes_stream();
         let mut buffer: Vec<u8> = Vec::new();
         while let Some(bytes) = body.next().await {
-            buffer.extend_from_slice(&bytes.map_err(|error| Failure::Unreachable(error.to_string()))?);
+            // A stream that breaks says nothing of the operation.
+            let Ok(bytes) = bytes else { break };
+            buffer.extend_from_slice(&bytes);
             while let Some(at) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=at).collect();
                 match serde_json::from_slice::<OperationEvent>(&line).map_err(Failure::local)? {

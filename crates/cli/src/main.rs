@@ -32,7 +32,7 @@ struct Cli {
     server: Server,
     /// How results are printed
     #[arg(short = 'o', long, global = true, value_enum, default_value = "table")]
-    output: Format,
+    format: Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -113,7 +113,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
-    let format = cli.output;
+    let format = cli.format;
     match cli.command {
         Command::Pki(pki) => return pki.run(),
         Command::Nginx(nginx) => return nginx.run(),

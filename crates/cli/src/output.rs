@@ -32,7 +32,11 @@ fn text(value: Option<&Value>) -> String {
 
 /// Prints a list; the first column is the name.
 pub(crate) fn rows(format: Format, rows: &Value, columns: &[Column]) -> Result<(), Failure> {
-    println!("{}", render(format, rows, columns)?);
+    let text = render(format, rows, columns)?;
+    // No names are no lines; an empty one would be counted as a name.
+    if !text.is_empty() {
+        println!("{text}");
+    }
     Ok(())
 }
 

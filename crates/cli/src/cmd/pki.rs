@@ -1,12 +1,15 @@
 //! The private CA and its certificates.
 
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
 use vmmgr_common::mtls::{Identity, Role};
+use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::failure::Failure;
 
@@ -89,7 +92,8 @@ fn host_leaves(ca: &Ca, dir: &Path, host: &str) -> Result<(), Failure> {
 
 fn leaf(ca: &Ca, dir: &Path, name: &str, who: Option<(Role, &str)>, names: Vec<String>) -> Result<(), Failure> {
     let identity = who.map(|(role, instance)| Identity::new(role, instance)).transpose().map_err(chain)?;
-    if still_good(&dir.join(format!("{name}.pem")), identity.as_ref())? {
+    let has_key = dir.join(format!("{name}.key")).exists();
+    if has_key && still_good(&dir.join(format!("{name}.pem")), identity.as_ref(), &names)? {
         return Ok(());
     }
     // A public server is no client; inside, a service is both.
@@ -112,13 +116,35 @@ fn seconds_left(path: &Path) -> Result<Option<(i64, Vec<u8>)>, Failure> {
     Ok(Some((end - chrono::Utc::now().timestamp(), block.contents)))
 }
 
-fn still_good(path: &Path, wanted: Option<&Identity>) -> Result<bool, Failure> {
+fn still_good(path: &Path, wanted: Option<&Identity>, names: &[String]) -> Result<bool, Failure> {
     let Some((left, der)) = seconds_left(path)? else { return Ok(false) };
     let same = match wanted {
         Some(wanted) => Identity::of_certificate(&der).is_ok_and(|found| found == *wanted),
         None => true,
     };
-    Ok(same && left > LEAF_DAYS * 86400 / 3)
+    Ok(same && covers(&der, names)? && left > LEAF_DAYS * 86400 / 3)
+}
+
+/// True if the certificate has all of the names and addresses.
+fn covers(der: &[u8], names: &[String]) -> Result<bool, Failure> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(Failure::local)?;
+    let found = certificate.subject_alternative_name().map_err(Failure::local)?;
+    let found = found.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+    Ok(names.iter().all(|wanted| {
+        let address = wanted.parse::<IpAddr>().map(octets);
+        found.iter().any(|name| match (name, &address) {
+            (GeneralName::DNSName(name), Err(_)) => name.eq_ignore_ascii_case(wanted),
+            (GeneralName::IPAddress(bytes), Ok(address)) => bytes == address,
+            _ => false,
+        })
+    }))
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 fn show(dir: &Path) -> Result<(), Failure> {

@@ -60,7 +60,7 @@ fn an_operation_that_fails_later_fails_as_if_at_once() {
     );
 }
 
-fn breaking(end: Value) -> Fake {
+fn breaking(end: Value, cut: bool) -> Fake {
     Fake::new(move |asked: &Asked| {
         if asked.method != "GET" {
             return Answer::json(202, &operation("delete", "running"));
@@ -68,20 +68,28 @@ fn breaking(end: Value) -> Fake {
         if asked.line() != events_path() {
             return Answer::json(200, &end);
         }
-        Answer::lines(&[json!({"event": "progress", "line": "step one"})])
+        let answer = Answer::lines(&[json!({"event": "progress", "line": "step one"})]);
+        if cut { answer.cut() } else { answer }
     })
 }
 
 #[test]
 fn a_stream_that_ends_early_is_not_the_end_of_the_operation() {
-    let server = breaking(operation("delete", "succeeded"));
+    let server = breaking(operation("delete", "succeeded"), false);
     let run = vmmctl(&server.url, &["vm", "delete", "-y", "host01", VM]);
     assert_eq!(run.code, 0, "{}", run.err);
     // Still under way: neither success nor failure.
-    let server = breaking(operation("delete", "running"));
+    let server = breaking(operation("delete", "running"), false);
     let run = vmmctl(&server.url, &["vm", "delete", "-y", "host01", VM]);
     assert_eq!(run.code, 6, "{}", run.err);
     assert!(run.err.contains(OPERATION), "{}", run.err);
+}
+
+#[test]
+fn a_stream_that_breaks_is_not_the_end_of_the_operation() {
+    let server = breaking(operation("delete", "succeeded"), true);
+    let run = vmmctl(&server.url, &["vm", "delete", "-y", "host01", VM]);
+    assert_eq!(run.code, 0, "{}", run.err);
 }
 
 #[test]

@@ -143,6 +143,12 @@ fn a_terminal_does_not_obey_what_a_guest_is_called() {
 }
 
 #[test]
+fn no_guests_are_no_names() {
+    let server = Fake::always(200, json!([]));
+    assert_eq!(succeeds(&server.url, &["-o", "name", "vm", "list"]), "");
+}
+
+#[test]
 fn a_definition_is_printed_as_libvirt_has_it() {
     let server = Fake::new(|_| Answer::text(200, "text/xml", "<domain/>\n"));
     assert_eq!(

@@ -156,6 +156,27 @@ fn what_ends_soon_is_renewed_and_nothing_else() {
 }
 
 #[test]
+fn a_new_public_name_gets_into_the_public_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path(), &[]);
+    init(dir.path(), &["--public-name", "new.registry.local"]);
+    let names = alternative_names(&files(dir.path())["server.pem"]);
+    assert!(
+        names.contains(&"new.registry.local".to_owned()),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn a_certificate_without_its_key_is_issued_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path(), &[]);
+    fs::remove_file(dir.path().join("nginx.key")).unwrap();
+    init(dir.path(), &[]);
+    assert!(dir.path().join("nginx.key").exists());
+}
+
+#[test]
 fn another_host_gets_its_own_certificates_and_not_the_ca_key() {
     let dir = tempfile::tempdir().unwrap();
     let (pki, out) = (dir.path().join("pki"), dir.path().join("host02"));

@@ -43,6 +43,8 @@ pub(crate) struct Answer {
     status: u16,
     kind: &'static str,
     body: String,
+    /// The connection ends before the announced end of the body.
+    cut: bool,
 }
 
 impl Answer {
@@ -51,6 +53,7 @@ impl Answer {
             status,
             kind: "application/json",
             body: body.to_string(),
+            cut: false,
         }
     }
 
@@ -59,6 +62,7 @@ impl Answer {
             status,
             kind,
             body: body.to_owned(),
+            cut: false,
         }
     }
 
@@ -69,7 +73,13 @@ impl Answer {
             status: 200,
             kind: "application/x-ndjson",
             body,
+            cut: false,
         }
+    }
+
+    pub(crate) fn cut(mut self) -> Self {
+        self.cut = true;
+        self
     }
 
     /// The failure body of the API.
@@ -78,6 +88,7 @@ impl Answer {
             status,
             kind: "application/problem+json",
             body: problem(status, code).to_string(),
+            cut: false,
         }
     }
 }
@@ -164,8 +175,13 @@ fn serve(mut connection: TcpStream, answer: &impl Fn(&Asked) -> Answer, log: &Mu
         return;
     };
     log.lock().unwrap().push(asked.clone());
-    let Answer { status, kind, body } = answer(&asked);
-    let length = body.len();
+    let Answer {
+        status,
+        kind,
+        body,
+        cut,
+    } = answer(&asked);
+    let length = body.len() + if cut { 100 } else { 0 };
     write!(
         connection,
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
