@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::guest::Guest;
-use crate::lab::{HOST, Lab, lab, run, until};
+use crate::lab::{HOST, Lab, lab, run};
 
 const ABSENT: &str = "6f5d8bf6-d580-4946-9541-13fa98b4acf4";
 
@@ -212,26 +212,4 @@ fn a_host_that_is_down_cannot_be_registered_and_leaves_no_record() {
     let (status, answer) = lab.api.post("/v1/hosts", &body);
     assert!(status >= 400, "{status} {answer}");
     refused(lab.api.get("/v1/hosts/host78"), 404, "no_such_host");
-}
-
-#[test]
-fn a_full_pool_says_so_and_takes_nothing() {
-    let Some(lab) = lab("a full pool") else { return };
-    let _alone = lab.alone();
-    let guest = Guest::define(lab, "full", &json!({}));
-    let pool = lab.state.join("storage");
-    let pool = pool.to_str().unwrap();
-    // A file system of its own over the pool's folder, with no room for an image's first clusters.
-    run("mount", &["-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", pool]);
-    let body = json!({"device": "local-disk", "size": "1G"});
-    let answer = lab.api.change("POST", &guest.path("/disks"), Some(&body));
-    let left = fs_err::read_dir(pool).unwrap().count();
-    run("umount", &[pool]);
-    let problem = answer.unwrap_err();
-    assert_eq!(problem["code"], "no_space", "{problem}");
-    assert_eq!(left, 0);
-    until("a disk fits again", std::time::Duration::from_secs(10), || {
-        lab.api.change("POST", &guest.path("/disks"), Some(&body)).map_err(|problem| problem.to_string())
-    });
-    guest.delete();
 }

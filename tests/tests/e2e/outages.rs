@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::guest::Guest;
 use crate::lab::{HOST, Lab, lab, run, tool_ok, until};
@@ -70,5 +70,27 @@ fn an_agent_that_is_down_leaves_the_last_known_guests_and_clear_answers() {
     tool_ok("stack", &["start", "host-agent"]);
     host_becomes(lab, "reachable", Duration::from_secs(20));
     assert_eq!(guest.state(), "running");
+    guest.delete();
+}
+
+#[test]
+fn a_full_pool_says_so_and_takes_nothing() {
+    let Some(lab) = lab("a full pool") else { return };
+    let _alone = lab.alone();
+    let guest = Guest::define(lab, "full", &json!({}));
+    let pool = lab.state.join("storage");
+    let pool = pool.to_str().unwrap();
+    // A file system of its own over the pool's folder, with no room for an image's first clusters.
+    run("mount", &["-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", pool]);
+    let body = json!({"device": "local-disk", "size": "1G"});
+    let answer = lab.api.change("POST", &guest.path("/disks"), Some(&body));
+    let left = fs_err::read_dir(pool).unwrap().count();
+    run("umount", &[pool]);
+    let problem = answer.unwrap_err();
+    assert_eq!(problem["code"], "no_space", "{problem}");
+    assert_eq!(left, 0);
+    until("a disk fits again", Duration::from_secs(10), || {
+        lab.api.change("POST", &guest.path("/disks"), Some(&body)).map_err(|problem| problem.to_string())
+    });
     guest.delete();
 }

@@ -102,11 +102,9 @@ impl Templates {
         if create.variables.is_empty() {
             return Ok(());
         }
-        let declared: BTreeSet<String> = self
-            .environment
-            .get_template(name)
-            .map(|template| template.undeclared_variables(false).into_iter().collect())
-            .unwrap_or_default();
+        // A template that is not there is told by the rendering.
+        let Ok(template) = self.environment.get_template(name) else { return Ok(()) };
+        let declared: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
         let odd: Vec<&str> = create
             .variables
             .keys()
