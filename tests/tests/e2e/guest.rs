@@ -60,8 +60,10 @@ impl Guest {
         }
     }
 
-    pub(crate) fn start(&self) {
+    /// A start empties the serial log.
+    pub(crate) fn start(&mut self) {
         self.act("POST", "/start", &Value::Null);
+        self.read = 0;
     }
 
     pub(crate) fn state(&self) -> String {
