@@ -1,5 +1,6 @@
 //! SQLite: one file, WAL, `synchronous=FULL`.
 
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +24,9 @@ impl Sqlite {
     /// Opens or makes `gateway.db` in `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         fs_err::create_dir_all(dir).map_err(failed)?;
-        Self::prepare(Connection::open(dir.join("gateway.db")).map_err(failed)?)
+        let path = dir.join("gateway.db");
+        private(&path).map_err(failed)?;
+        Self::prepare(Connection::open(path).map_err(failed)?)
     }
 
     /// In memory, for tests.
@@ -49,6 +52,13 @@ impl Sqlite {
         });
         task.await.map_err(failed)?.map_err(failed)
     }
+}
+
+/// Password hashes are in it: nobody else may read it, nor what SQLite puts beside it.
+fn private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 #[async_trait]
@@ -117,6 +127,8 @@ mod tests {
             store.put(Table::Users, "a", "3").await.unwrap();
         }
         let store = Sqlite::open(dir.path()).unwrap();
+        let mode = fs_err::metadata(dir.path().join("gateway.db")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(store.get(Table::Hosts, "a").await.unwrap().as_deref(), Some("1"));
         assert_eq!(store.list(Table::Users).await.unwrap(), [("a".into(), "3".into())]);
         assert!(store.delete(Table::Hosts, "a").await.unwrap());

@@ -31,12 +31,14 @@ pub(super) struct NewNic {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewCdrom {
     device: ResourceName,
-    #[serde(flatten)]
-    medium: NewMedium,
+    iso: Option<ResourceName>,
+    #[serde(default)]
+    seed: bool,
 }
 
 /// `{"iso":"name"}`, `{"seed":true}` or nothing for an empty drive.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct NewMedium {
     iso: Option<ResourceName>,
     #[serde(default)]
@@ -108,8 +110,8 @@ pub(super) async fn attach_cdrom(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let how = submission(&request, &*body)?;
-    let medium = body.medium.resolve(&app).await?;
-    let device = body.into_inner().device;
+    let NewCdrom { device, iso, seed } = body.into_inner();
+    let medium = NewMedium { iso, seed }.resolve(&app).await?;
     attach(&app, &who, place(&path)?, Attachment::Cdrom { device, medium }, how).await
 }
 
