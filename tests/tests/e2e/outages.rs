@@ -19,7 +19,7 @@ fn a_killed_libvirtd_comes_back_with_all_that_happened_meanwhile() {
     let Some(lab) = lab("libvirtd's end") else { return };
     let _alone = lab.alone();
     let survivor = Guest::boot(lab, "survivor");
-    let mut victim = Guest::boot(lab, "victim");
+    let victim = Guest::boot(lab, "victim");
     tool_ok("stack", &["kill", "libvirtd"]);
     run("pkill", &["-9", "-f", &format!("qemu-system.*-uuid {}", victim.id)]);
     tool_ok("stack", &["start", "libvirtd"]);
