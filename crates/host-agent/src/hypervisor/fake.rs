@@ -134,7 +134,7 @@ impl Hypervisor for FakeHypervisor {
         self.notices.subscribe()
     }
     async fn host(&self) -> Result<RawHost, HypervisorError> {
-        self.enter("host")?;
+        self.enter("host").map(drop)?;
         Ok(RawHost {
             arch: Arch::X86_64,
             libvirt_version: "9.0.0".into(),

@@ -78,6 +78,11 @@ fn lost(message: &str) -> bool {
         .any(|text| message.contains(text))
 }
 
+/// libvirt tells a name that another UUID has under a general code.
+fn name_taken(message: &str) -> bool {
+    message.contains("already exists with uuid")
+}
+
 const fn state(raw: sys::virDomainState) -> DomainState {
     match raw {
         sys::VIR_DOMAIN_RUNNING => DomainState::Running,
@@ -184,17 +189,30 @@ impl Hypervisor for Libvirt {
                 connection
                     .define_domain_xml_flags(&xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)
                     .map(drop)
-                    .map_err(|error| translate(&error, Some(id)))
+                    .map_err(|error| match error.code().to_raw() {
+                        sys::VIR_ERR_OPERATION_FAILED if name_taken(error.message()) => {
+                            HypervisorError::AlreadyExists(id)
+                        }
+                        _ => translate(&error, Some(id)),
+                    })
             })
             .await
     }
 
     async fn undefine(&self, id: VmId) -> Result<(), HypervisorError> {
-        let all = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        let basic = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+        let all = basic
             | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
             | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
-        self.on_domain("undefine", CHANGE, id, move |domain| domain.undefine_flags(all)).await
+        self.on_domain("undefine", CHANGE, id, move |domain| match domain.undefine_flags(all) {
+            // A driver without checkpoints and NVRAM refuses their flags before it does anything.
+            Err(error) if error.code().to_raw() == sys::VIR_ERR_INVALID_ARG => {
+                domain.undefine_flags(basic)
+            }
+            other => other,
+        })
+        .await
     }
 
     async fn start(&self, id: VmId) -> Result<(), HypervisorError> {

@@ -8,6 +8,8 @@ mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 mod libvirt;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::time::Duration;

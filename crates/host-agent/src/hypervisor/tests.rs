@@ -1,0 +1,71 @@
+//! The real glue against libvirt's own test driver, which needs no daemon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+
+fn xml(id: VmId, name: &str) -> String {
+    format!(
+        "<domain type='test'><name>{name}</name><uuid>{id}</uuid><memory unit='KiB'>65536</memory>\
+         <vcpu>1</vcpu><os><type arch='x86_64'>hvm</type></os></domain>"
+    )
+}
+
+async fn notice(notices: &mut broadcast::Receiver<Notice>) -> Notice {
+    tokio::time::timeout(Duration::from_secs(10), notices.recv()).await.unwrap().unwrap()
+}
+
+async fn connected() -> (Arc<Libvirt>, broadcast::Receiver<Notice>) {
+    let libvirt = Libvirt::connect("test:///default".into(), 2).unwrap();
+    let notices = libvirt.notices();
+    let all = tokio::time::timeout(Duration::from_secs(10), async {
+        while !libvirt.connected() {
+            tokio::task::yield_now().await;
+        }
+    });
+    all.await.unwrap();
+    (libvirt, notices)
+}
+
+#[tokio::test]
+async fn a_domain_lives_its_life_and_each_step_is_told() {
+    let (libvirt, mut notices) = connected().await;
+    let id = VmId::new();
+    let name = format!("t-{id}");
+    libvirt.define(id, &xml(id, &name)).await.unwrap();
+    while notice(&mut notices).await != Notice::Dirty(id) {}
+    assert_eq!(libvirt.domain(id).await.unwrap().state, DomainState::ShutOff);
+    assert!(libvirt.definition(id, false).await.unwrap().contains(&name));
+    let again = libvirt.define(id, &xml(id, &name)).await;
+    assert_eq!(again, Err(HypervisorError::AlreadyExists(id)));
+    libvirt.start(id).await.unwrap();
+    while notice(&mut notices).await != Notice::Dirty(id) {}
+    assert_eq!(libvirt.domain(id).await.unwrap().state, DomainState::Running);
+    assert!(libvirt.start(id).await.is_err());
+    assert!(libvirt.list().await.unwrap().iter().any(|domain| domain.id == id));
+    libvirt.destroy(id).await.unwrap();
+    libvirt.destroy(id).await.unwrap();
+    libvirt.undefine(id).await.unwrap();
+    assert_eq!(libvirt.domain(id).await, Err(HypervisorError::NoSuchDomain(id)));
+    assert_eq!(libvirt.start(id).await, Err(HypervisorError::NoSuchDomain(id)));
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_told_as_such() {
+    let (libvirt, _) = connected().await;
+    let (first, second) = (VmId::new(), VmId::new());
+    let name = format!("t-{first}");
+    libvirt.define(first, &xml(first, &name)).await.unwrap();
+    let refused = libvirt.define(second, &xml(second, &name)).await;
+    assert_eq!(refused, Err(HypervisorError::AlreadyExists(second)));
+    libvirt.undefine(first).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_absent_libvirtd_is_unreachable_at_once() {
+    let uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
+    let libvirt = Libvirt::connect(uri.into(), 1).unwrap();
+    assert!(!libvirt.connected());
+    assert_eq!(libvirt.list().await, Err(HypervisorError::Unreachable));
+}
