@@ -190,7 +190,8 @@ async fn part(
         "addresses" => HttpResponse::Ok().json(json!([{"mac": "52:54:00:00:00:01", "name": "eth0",
             "addresses": [{"address": "10.0.0.2/24", "family": "ipv4"}]}])),
         "boot" => HttpResponse::Ok().json(json!({"fetches": [], "total": 3})),
-        _ => HttpResponse::Ok().json(json!({"meta_data": "m", "user_data": "u", "vendor_data": "v",
+        _ => HttpResponse::Ok()
+            .json(json!({"meta_data": "m", "user_data": "u", "vendor_data": "v",
             "network_config": "n"})),
     })
 }
@@ -288,7 +289,8 @@ impl Stack {
     }
 
     async fn listening(&self) -> bool {
-        let open = async |address: SocketAddr| tokio::net::TcpStream::connect(address).await.is_ok();
+        let open =
+            async |address: SocketAddr| tokio::net::TcpStream::connect(address).await.is_ok();
         open(self.gateway).await && open(self.agent).await
     }
 

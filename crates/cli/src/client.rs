@@ -41,11 +41,18 @@ impl Client {
         Ok(Self {
             http: builder.build().map_err(Failure::local)?,
             base: server.server.trim_end_matches('/').to_owned(),
-            token: token.map(|text| Secret::new(text.trim().to_owned())).filter(|t| !t.expose().is_empty()),
+            token: token
+                .map(|text| Secret::new(text.trim().to_owned()))
+                .filter(|t| !t.expose().is_empty()),
         })
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<reqwest::Response, Failure> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<reqwest::Response, Failure> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
@@ -53,16 +60,17 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| Failure::Unreachable(vmmgr_common::error::Chain(&error).to_string()))?;
+        let response = request.send().await.map_err(|error| {
+            Failure::Unreachable(vmmgr_common::error::Chain(&error).to_string())
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status().as_u16();
-        let text = response.text().await.map_err(|error| Failure::Unreachable(error.to_string()))?;
-        Err(serde_json::from_str::<Problem>(&text).map_or_else(|_| odd_answer(status, &text), Failure::from))
+        let text =
+            response.text().await.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        Err(serde_json::from_str::<Problem>(&text)
+            .map_or_else(|_| odd_answer(status, &text), Failure::from))
     }
 
     /// The body of a `GET` as text.
@@ -78,9 +86,15 @@ impl Client {
     }
 
     /// A `POST` or `DELETE`; null where the answer has no body.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let response = self.send(method, path, body).await?;
-        let text = response.text().await.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        let text =
+            response.text().await.map_err(|error| Failure::Unreachable(error.to_string()))?;
         if text.is_empty() {
             return Ok(Value::Null);
         }
@@ -88,7 +102,12 @@ impl Client {
     }
 
     /// Asks for a change and follows it to its end, progress on standard error.
-    pub(crate) async fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Operation, Failure> {
+    pub(crate) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Operation, Failure> {
         let join = if path.contains('?') { '&' } else { '?' };
         let answer = self.call(method, &format!("{path}{join}wait_ms={WAIT_MS}"), body).await?;
         let operation: Operation = serde_json::from_value(answer).map_err(Failure::local)?;
@@ -129,6 +148,9 @@ fn ended(operation: Operation) -> Result<Operation, Failure> {
     match (&operation.problem, operation.state) {
         (Some(problem), _) => Err(problem.clone().into()),
         (None, OperationState::Succeeded) => Ok(operation),
-        (None, _) => Err(Failure::Timeout(format!("operation {} goes on; `vmmctl op watch` follows it", operation.id))),
+        (None, _) => Err(Failure::Timeout(format!(
+            "operation {} goes on; `vmmctl op watch` follows it",
+            operation.id
+        ))),
     }
 }

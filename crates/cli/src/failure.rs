@@ -61,7 +61,9 @@ impl fmt::Display for Failure {
                 f,
                 "error: the API cannot be reached: {why}\nhint: look at VMMGR_URL and VMMGR_CA, and whether nginx and api-gateway run"
             ),
-            Self::Timeout(what) | Self::Usage(what) | Self::Local(what) => writeln!(f, "error: {what}"),
+            Self::Timeout(what) | Self::Usage(what) | Self::Local(what) => {
+                writeln!(f, "error: {what}")
+            }
         }
     }
 }
@@ -75,7 +77,8 @@ impl From<Problem> for Failure {
 /// A problem made here, for an answer that is none of the API's.
 pub(crate) fn odd_answer(status: u16, text: &str) -> Failure {
     let cut: String = text.chars().take(200).collect();
-    let mut problem = Problem::new(ErrorCode::Internal, format!("the server answered {status}: {cut}"));
+    let mut problem =
+        Problem::new(ErrorCode::Internal, format!("the server answered {status}: {cut}"));
     problem.status = status;
     problem.into()
 }

@@ -25,7 +25,12 @@ fn text(value: Option<&Value>) -> String {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
         // Guests and operators choose texts; a terminal must not obey them.
-        Some(Value::String(text)) => text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect(),
+        Some(Value::String(text)) => text
+            .chars()
+            .flat_map(
+                |c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] },
+            )
+            .collect(),
         Some(other) => other.to_string(),
     }
 }
@@ -61,7 +66,9 @@ fn render(format: Format, rows: &Value, columns: &[Column]) -> Result<String, Fa
 /// Prints one thing; `name` is what `-o name` prints and `said` what a person reads.
 pub(crate) fn one(format: Format, value: &Value, name: &str, said: &str) -> Result<(), Failure> {
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(value).map_err(Failure::local)?),
+        Format::Json => {
+            println!("{}", serde_json::to_string_pretty(value).map_err(Failure::local)?)
+        }
         Format::Name => println!("{name}"),
         Format::Table => println!("{said}"),
     }
@@ -80,7 +87,8 @@ mod tests {
         assert_eq!(render(Format::Name, &list, &columns).unwrap(), "a\nb\\u{1b}[2J");
         let table = render(Format::Table, &list, &columns).unwrap();
         assert!(table.starts_with("ID") && table.contains("running") && !table.contains('\u{1b}'));
-        let json: Value = serde_json::from_str(&render(Format::Json, &list, &columns).unwrap()).unwrap();
+        let json: Value =
+            serde_json::from_str(&render(Format::Json, &list, &columns).unwrap()).unwrap();
         assert_eq!(json, list);
     }
 }

@@ -177,7 +177,8 @@ impl MacAddress {
 
     /// Parses `aa:bb:cc:dd:ee:ff`, either case; multicast and all-zero addresses are refused.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        let refuse = || InvalidName::new("MAC address", text, "expected a unicast aa:bb:cc:dd:ee:ff");
+        let refuse =
+            || InvalidName::new("MAC address", text, "expected a unicast aa:bb:cc:dd:ee:ff");
         let mut bytes = [0_u8; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
@@ -242,9 +243,19 @@ mod tests {
 
     #[test]
     fn mac_addresses_are_unicast_and_printed_lower_case() {
-        assert_eq!(MacAddress::parse("52:54:00:AA:0b:0C").unwrap().to_string(), "52:54:00:aa:0b:0c");
-        for bad in ["", "52:54:00:aa:bb", "01:00:5e:00:00:01", "00:00:00:00:00:00", "52-54-00-aa-bb-cc",
-                    "52:54:00:aa:bb:cc:dd", "+2:54:00:aa:bb:cc"] {
+        assert_eq!(
+            MacAddress::parse("52:54:00:AA:0b:0C").unwrap().to_string(),
+            "52:54:00:aa:0b:0c"
+        );
+        for bad in [
+            "",
+            "52:54:00:aa:bb",
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "52-54-00-aa-bb-cc",
+            "52:54:00:aa:bb:cc:dd",
+            "+2:54:00:aa:bb:cc",
+        ] {
             assert!(MacAddress::parse(bad).is_err(), "{bad}");
         }
     }

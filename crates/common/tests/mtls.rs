@@ -22,8 +22,13 @@ impl Pki {
 
     fn leaf(&self, role: Role, instance: &str, days: i64) -> TlsFiles {
         let identity = Identity::new(role, instance).unwrap();
-        let request =
-            LeafRequest { identity: Some(identity), names: vec![], server: true, client: true, days };
+        let request = LeafRequest {
+            identity: Some(identity),
+            names: vec![],
+            server: true,
+            client: true,
+            days,
+        };
         let name = format!("{}-{instance}", role.as_str());
         self.ca.issue(&request).unwrap().write(self.dir.path(), &name).unwrap();
         self.files(&name)
@@ -39,7 +44,10 @@ impl Pki {
     }
 }
 
-fn move_bytes<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) -> Result<bool, rustls::Error> {
+fn move_bytes<A, B>(
+    from: &mut ConnectionCommon<A>,
+    to: &mut ConnectionCommon<B>,
+) -> Result<bool, rustls::Error> {
     let mut wire = Vec::new();
     while from.wants_write() {
         from.write_tls(&mut wire).unwrap();
@@ -101,7 +109,10 @@ fn an_expired_leaf_and_a_foreign_ca_are_refused() {
     let name = "vmmgr://host-agent/host01";
     assert!(talk(&agent, &ours.leaf(Role::Gateway, "old", -1), name).is_err());
     assert!(talk(&agent, &theirs.leaf(Role::Gateway, "gw1", 30), name).is_err());
-    assert!(talk(&ours.leaf(Role::HostAgent, "host01", -1), &ours.leaf(Role::Gateway, "gw1", 30), name).is_err());
+    assert!(
+        talk(&ours.leaf(Role::HostAgent, "host01", -1), &ours.leaf(Role::Gateway, "gw1", 30), name)
+            .is_err()
+    );
 }
 
 #[test]

@@ -249,7 +249,9 @@ mod tests {
             }
         }
         fake.undefine(id).await.unwrap();
-        while !matches!(next(&mut events).await, HostEvent::Removed { id: gone, .. } if gone == id) {}
+        while !matches!(next(&mut events).await, HostEvent::Removed { id: gone, .. } if gone == id)
+        {
+        }
         assert!(service.snapshot().domains.is_empty());
     }
 
@@ -270,7 +272,9 @@ mod tests {
         let other = VmId::new();
         fake.define_silently(other, &domain_xml(other));
         fake.come_back();
-        while !matches!(next(&mut events).await, HostEvent::Changed { domain, .. } if domain.id == other) {}
+        while !matches!(next(&mut events).await, HostEvent::Changed { domain, .. } if domain.id == other)
+        {
+        }
         while !service.snapshot().connected {
             next(&mut events).await;
         }

@@ -87,19 +87,14 @@ async fn preview(
 
 async fn iso(store: web::Data<Store>, vm: web::Path<VmId>) -> Result<HttpResponse, Problem> {
     let image = store.require(*vm)?.file(SeedFile::Iso)?;
-    Ok(HttpResponse::Ok()
-        .content_type("application/octet-stream")
-        .body(image))
+    Ok(HttpResponse::Ok().content_type("application/octet-stream").body(image))
 }
 
 fn bounded(macs: &[MacAddress]) -> Result<(), Problem> {
     if macs.len() <= MOST_NICS {
         return Ok(());
     }
-    Err(Problem::new(
-        ErrorCode::InvalidValue,
-        format!("`macs` has more than {MOST_NICS} entries"),
-    ))
+    Err(Problem::new(ErrorCode::InvalidValue, format!("`macs` has more than {MOST_NICS} entries")))
 }
 
 /// Off the workers' threads: the disk may be slow.
@@ -108,10 +103,7 @@ where
     F: FnOnce() -> Result<(), Problem> + Send + 'static,
 {
     web::block(work).await.map_err(|error| {
-        Problem::new(
-            ErrorCode::Internal,
-            format!("a change of a seed was cut off: {error}"),
-        )
+        Problem::new(ErrorCode::Internal, format!("a change of a seed was cut off: {error}"))
     })?
 }
 

@@ -16,9 +16,7 @@ use crate::{admin, caller, listen, serve, store};
 /// Reads and checks the configuration.
 pub(crate) fn configure(path: &Path) -> Result<Config, Box<dyn Error>> {
     let config: Config = vmmgr_common::config::load(path)?;
-    config
-        .check()
-        .map_err(|text| format!("configuration {}: {text}", path.display()))?;
+    config.check().map_err(|text| format!("configuration {}: {text}", path.display()))?;
     Ok(config)
 }
 

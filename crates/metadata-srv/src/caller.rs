@@ -44,10 +44,7 @@ fn parse(table: &str, address: Ipv4Addr) -> Vec<Neighbour> {
         (ip.parse() == Ok(address) && flags & COMPLETE != 0)
             .then(|| MacAddress::parse(mac).ok())
             .flatten()
-            .map(|mac| Neighbour {
-                mac,
-                device: device.to_owned(),
-            })
+            .map(|mac| Neighbour { mac, device: device.to_owned() })
     };
     table.lines().skip(1).filter_map(line).collect()
 }
@@ -121,10 +118,7 @@ garbage
     #[test]
     fn a_neighbour_is_known_by_its_resolved_entry() {
         assert_eq!(who("169.254.10.2", None).unwrap(), "52:54:00:00:00:01");
-        assert_eq!(
-            who("169.254.10.20", Some("br-ext")).unwrap(),
-            "52:54:00:00:00:20"
-        );
+        assert_eq!(who("169.254.10.20", Some("br-ext")).unwrap(), "52:54:00:00:00:20");
         for unknown in ["169.254.10.3", "169.254.10.1", "169.254.10.5"] {
             assert_eq!(who(unknown, None), None, "{unknown}");
         }
@@ -133,10 +127,7 @@ garbage
     #[test]
     fn the_bridge_decides_between_equal_addresses() {
         assert_eq!(who("169.254.10.4", None), None);
-        assert_eq!(
-            who("169.254.10.4", Some("br-int")).unwrap(),
-            "52:54:00:00:00:44"
-        );
+        assert_eq!(who("169.254.10.4", Some("br-int")).unwrap(), "52:54:00:00:00:44");
         assert_eq!(who("169.254.10.2", Some("br-int")), None);
     }
 
@@ -163,10 +154,7 @@ garbage
         ] {
             assert!(forwarded(&headers(&[(name, "169.254.10.2")])), "{name}");
         }
-        assert!(!forwarded(&headers(&[
-            ("host", "169.254.169.254"),
-            ("accept", "*/*")
-        ])));
+        assert!(!forwarded(&headers(&[("host", "169.254.169.254"), ("accept", "*/*")])));
     }
 
     #[test]
@@ -174,14 +162,9 @@ garbage
         let listen = "169.254.169.254:80".parse().unwrap();
         assert!(host_is(&headers(&[("host", "169.254.169.254")]), listen));
         assert!(host_is(&headers(&[("host", "169.254.169.254:80")]), listen));
-        for bad in [
-            "",
-            "metadata.test",
-            "169.254.169.254.",
-            "169.254.169.254:8080",
-            "2852039166",
-            "[::1]",
-        ] {
+        for bad in
+            ["", "metadata.test", "169.254.169.254.", "169.254.169.254:8080", "2852039166", "[::1]"]
+        {
             assert!(!host_is(&headers(&[("host", bad)]), listen), "{bad}");
         }
         assert!(!host_is(&headers(&[]), listen));

@@ -93,12 +93,7 @@ pub(crate) struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self {
-            timezone: None,
-            locale: None,
-            manage_etc_hosts: true,
-            growpart: true,
-        }
+        Self { timezone: None, locale: None, manage_etc_hosts: true, growpart: true }
     }
 }
 
@@ -117,7 +112,7 @@ impl Config {
         }
         if self.limits.connections == 0 || self.limits.connections_per_guest == 0 {
             return Err(
-                "`limits.connections` and `limits.connections_per_guest` must not be 0".into(),
+                "`limits.connections` and `limits.connections_per_guest` must not be 0".into()
             );
         }
         if !(1..=255).contains(&self.limits.ttl) {
@@ -146,10 +141,7 @@ mod tests {
     fn the_example_is_a_valid_configuration_and_shows_the_defaults() {
         let config = example();
         config.check().unwrap();
-        assert_eq!(
-            config.guest_listen[0].address.to_string(),
-            "169.254.169.254:80"
-        );
+        assert_eq!(config.guest_listen[0].address.to_string(), "169.254.169.254:80");
         let limits = Limits::default();
         assert_eq!(config.limits.hold_ms, limits.hold_ms);
         assert_eq!(config.limits.connections, limits.connections);

@@ -51,13 +51,7 @@ impl Bounds {
     pub(crate) fn new(limits: Limits, ready: Readiness) -> Arc<Self> {
         let all = Arc::new(Semaphore::new(limits.connections));
         let (failing, each) = (Mutex::default(), Mutex::default());
-        Arc::new(Self {
-            limits,
-            ready,
-            failing,
-            all,
-            each,
-        })
+        Arc::new(Self { limits, ready, failing, all, each })
     }
 
     /// Notes how a listener does; `/readyz` holds when all do well.
@@ -67,10 +61,7 @@ impl Bounds {
             Ok(()) => failing.remove(&address),
             Err(why) => failing.insert(address, why),
         };
-        let first = failing
-            .iter()
-            .next()
-            .map(|(address, why)| format!("{address}: {why}"));
+        let first = failing.iter().next().map(|(address, why)| format!("{address}: {why}"));
         self.ready.set(CONDITION, first.map_or(Ok(()), Err));
     }
 
@@ -82,21 +73,13 @@ impl Bounds {
             return None;
         }
         *open += 1;
-        Some(Slot {
-            bounds: Arc::clone(self),
-            peer,
-            _permit: permit,
-        })
+        Some(Slot { bounds: Arc::clone(self), peer, _permit: permit })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut each = self
-            .bounds
-            .each
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut each = self.bounds.each.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = each.get_mut(&self.peer) {
             *open -= 1;
             if *open == 0 {
@@ -201,11 +184,7 @@ fn take(
             let (guests, listen) = (&guests, &listen);
             async move {
                 let bridge = listen.bridge.as_deref();
-                let via = Via {
-                    peer,
-                    listen: listen.address,
-                    bridge,
-                };
+                let via = Via { peer, listen: listen.address, bridge };
                 Ok::<_, Infallible>(guests.answer(&request, via).await)
             }
         });

@@ -57,12 +57,7 @@ impl Guests {
             Ok((vm, seed, file)) => {
                 let answer = self.open(vm, &seed, file, agent(request.headers())).await;
                 let status = answer.status().as_u16();
-                seed.trace.note(
-                    file.name(),
-                    status,
-                    agent(request.headers()),
-                    started.elapsed(),
-                );
+                seed.trace.note(file.name(), status, agent(request.headers()), started.elapsed());
                 (file.name(), answer)
             }
         };
@@ -84,9 +79,7 @@ impl Guests {
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = fixed(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-            answer
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return Err(answer);
         }
         let mac = caller::identify(self.neighbours.as_ref(), via.peer, via.bridge)
@@ -95,17 +88,9 @@ impl Guests {
                 unavailable()
             })?
             .ok_or_else(not_found)?;
-        let path = if uri.query().is_none() {
-            split(uri.path())
-        } else {
-            None
-        };
+        let path = if uri.query().is_none() { split(uri.path()) } else { None };
         let (vm, file) = path.ok_or_else(not_found)?;
-        let seed = self
-            .store
-            .get(vm)
-            .filter(|seed| seed.belongs_to(mac))
-            .ok_or_else(not_found)?;
+        let seed = self.store.get(vm).filter(|seed| seed.belongs_to(mac)).ok_or_else(not_found)?;
         Ok((vm, seed, file))
     }
 
@@ -157,18 +142,13 @@ fn split(path: &str) -> Option<(VmId, SeedFile)> {
 }
 
 fn agent(headers: &HeaderMap) -> &str {
-    headers
-        .get(USER_AGENT)
-        .and_then(|agent| agent.to_str().ok())
-        .unwrap_or_default()
+    headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
 }
 
 /// Whether this is a cloud-init that a few 503 make give up.
 fn gives_up_on_503(agent: &str) -> bool {
     let release = || {
-        let mut numbers = agent
-            .strip_prefix("Cloud-Init/")?
-            .split(|c: char| !c.is_ascii_digit());
+        let mut numbers = agent.strip_prefix("Cloud-Init/")?.split(|c: char| !c.is_ascii_digit());
         let major: u32 = numbers.next()?.parse().ok()?;
         let minor: u32 = numbers.next()?.parse().ok()?;
         Some((major, minor))
@@ -188,11 +168,7 @@ fn content(file: SeedFile, bytes: Bytes) -> Answer {
 }
 
 fn fixed(status: StatusCode, text: &'static str) -> Answer {
-    build(
-        status,
-        "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
-    )
+    build(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
 fn not_found() -> Answer {
@@ -201,9 +177,7 @@ fn not_found() -> Answer {
 
 fn unavailable() -> Answer {
     let mut answer = fixed(StatusCode::SERVICE_UNAVAILABLE, "not yet\n");
-    answer
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
 

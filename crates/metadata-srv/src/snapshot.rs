@@ -44,9 +44,7 @@ impl Snapshots {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.0)? {
             let path = entry?.path();
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = name.unwrap_or_default();
             if name.ends_with(UNFINISHED) {
                 fs::remove_file(&path)?;
@@ -101,9 +99,6 @@ fn read(path: &Path, vm: &str) -> io::Result<Saved> {
     if saved.record.vm.to_string() == vm {
         Ok(saved)
     } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the file is named after another guest",
-        ))
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the file is named after another guest"))
     }
 }

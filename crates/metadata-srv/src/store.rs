@@ -41,13 +41,7 @@ impl Seed {
     fn new(saved: Saved, trace: Arc<Trace>, defaults: &Defaults) -> Result<Self, Problem> {
         let rendered = seed::render(&saved.record, saved.generation, defaults)?;
         let locked = rendered.locked(&saved.record.spec, defaults)?;
-        Ok(Self {
-            saved,
-            rendered,
-            locked,
-            iso: OnceLock::new(),
-            trace,
-        })
+        Ok(Self { saved, rendered, locked, iso: OnceLock::new(), trace })
     }
 
     /// Whether the guest may have it.
@@ -167,14 +161,7 @@ impl Store {
                 }
                 Some(old) => (old.saved.generation.saturating_add(1), Arc::default()),
             };
-            Ok((
-                Saved {
-                    generation,
-                    read_at: None,
-                    record,
-                },
-                trace,
-            ))
+            Ok((Saved { generation, read_at: None, record }, trace))
         })
     }
 
@@ -197,17 +184,12 @@ impl Store {
 
     /// Removes a seed for good; one that is not there is fine. Blocks on the disk.
     pub(crate) fn delete(&self, vm: VmId) -> Result<(), Problem> {
-        let snapshots = self
-            .snapshots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         // First from the map: what cannot be deleted from the disk is at least not served.
         self.swap(|seeds| {
             seeds.remove(&vm);
         });
-        snapshots
-            .remove(vm)
-            .map_err(|error| disk("remove", vm, &error))
+        snapshots.remove(vm).map_err(|error| disk("remove", vm, &error))
     }
 
     /// The files for an operator's eyes.
@@ -234,15 +216,10 @@ impl Store {
         vm: VmId,
         next: impl FnOnce(Option<&Seed>) -> Result<(Saved, Arc<Trace>), Problem>,
     ) -> Result<(), Problem> {
-        let snapshots = self
-            .snapshots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         let (saved, trace) = next(self.get(vm).as_deref())?;
         let seed = Seed::new(saved, trace, &self.defaults)?;
-        snapshots
-            .write(&seed.saved)
-            .map_err(|error| disk("write", vm, &error))?;
+        snapshots.write(&seed.saved).map_err(|error| disk("write", vm, &error))?;
         self.swap(|seeds| {
             seeds.insert(vm, Arc::new(seed));
         });
@@ -259,10 +236,7 @@ impl Store {
 }
 
 fn no_seed(vm: VmId) -> Problem {
-    Problem::new(
-        ErrorCode::NoSuchVm,
-        format!("guest {vm} has no seed on this host"),
-    )
+    Problem::new(ErrorCode::NoSuchVm, format!("guest {vm} has no seed on this host"))
 }
 
 fn disk(verb: &str, vm: VmId, error: &io::Error) -> Problem {
@@ -271,11 +245,8 @@ fn disk(verb: &str, vm: VmId, error: &io::Error) -> Problem {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::NoSpace,
         _ => ErrorCode::Internal,
     };
-    Problem::new(
-        code,
-        format!("cannot {verb} the seed of guest {vm}: {}", error.kind()),
-    )
-    .hint("check the space and the owner of metadata-srv's `state_dir`")
+    Problem::new(code, format!("cannot {verb} the seed of guest {vm}: {}", error.kind()))
+        .hint("check the space and the owner of metadata-srv's `state_dir`")
 }
 
 #[cfg(test)]

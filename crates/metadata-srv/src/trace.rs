@@ -41,10 +41,7 @@ impl Trace {
     /// As the API shows it.
     pub(crate) fn boot(&self) -> BootTrace {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        BootTrace {
-            fetches: kept.0.iter().cloned().collect(),
-            total: kept.1,
-        }
+        BootTrace { fetches: kept.0.iter().cloned().collect(), total: kept.1 }
     }
 }
 
@@ -56,31 +53,18 @@ mod tests {
     fn the_last_64_are_kept_and_all_are_counted() {
         let trace = Trace::default();
         for status in 100..200 {
-            trace.note(
-                "meta-data",
-                status,
-                "Cloud-Init/22.4.2",
-                Duration::from_micros(7),
-            );
+            trace.note("meta-data", status, "Cloud-Init/22.4.2", Duration::from_micros(7));
         }
         let boot = trace.boot();
         assert_eq!((boot.total, boot.fetches.len()), (100, 64));
-        assert_eq!(
-            (boot.fetches[0].status, boot.fetches[63].status),
-            (136, 199)
-        );
+        assert_eq!((boot.fetches[0].status, boot.fetches[63].status), (136, 199));
         assert_eq!(boot.fetches[0].micros, 7);
     }
 
     #[test]
     fn a_hostile_user_agent_is_cut_and_cleaned() {
         let trace = Trace::default();
-        trace.note(
-            "meta-data",
-            200,
-            &format!("\u{1b}[2J{}", "x".repeat(500)),
-            Duration::ZERO,
-        );
+        trace.note("meta-data", 200, &format!("\u{1b}[2J{}", "x".repeat(500)), Duration::ZERO);
         let agent = &trace.boot().fetches[0].user_agent;
         assert_eq!(agent.chars().count(), 120);
         assert!(agent.starts_with("?[2J"), "{agent:?}");

@@ -36,7 +36,13 @@ impl Api {
     }
 
     /// Status and JSON of the answer; null when there is none.
-    pub(crate) fn call(&self, token: &str, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
+    pub(crate) fn call(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> (u16, Value) {
         let method: Method = method.parse().unwrap();
         let mut request = self.client.request(method, format!("{URL}{path}"));
         if !token.is_empty() {
@@ -61,7 +67,12 @@ impl Api {
     }
 
     /// Asks for a change and waits for its end: the finished operation, or the problem it failed with.
-    pub(crate) fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Value> {
+    pub(crate) fn change(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Value> {
         let text = body.map(Value::to_string);
         let (status, mut operation) =
             self.call(&self.token, method, &format!("{path}?wait_ms=30000"), text.as_deref());
@@ -79,6 +90,10 @@ impl Api {
                 }
             }
         });
-        if operation["state"] == "succeeded" { Ok(operation) } else { Err(operation["problem"].clone()) }
+        if operation["state"] == "succeeded" {
+            Ok(operation)
+        } else {
+            Err(operation["problem"].clone())
+        }
     }
 }

@@ -36,10 +36,19 @@ fn callers_without_a_good_token_are_nobody() {
     ];
     for token in &forged {
         refused(lab.api.call(token, "GET", "/v1/vms", None), 401, "unauthenticated");
-        refused(lab.api.call(token, "DELETE", &format!("/v1/hosts/{HOST}/vms/{ABSENT}"), None), 401, "unauthenticated");
+        refused(
+            lab.api.call(token, "DELETE", &format!("/v1/hosts/{HOST}/vms/{ABSENT}"), None),
+            401,
+            "unauthenticated",
+        );
     }
     let login = |name: &str, password: &str| {
-        lab.api.call("", "POST", "/v1/session", Some(&json!({"username": name, "password": password}).to_string()))
+        lab.api.call(
+            "",
+            "POST",
+            "/v1/session",
+            Some(&json!({"username": name, "password": password}).to_string()),
+        )
     };
     let (wrong, unknown) = (login("admin", "wrong"), login("nobody", "wrong"));
     assert_eq!((wrong.0, unknown.0), (401, 401));
@@ -60,7 +69,10 @@ fn things_that_are_not_there_and_names_that_are_none() {
         assert!((400..500).contains(&status), "{id}: {status} {body}");
     }
     for rest in ["/start", "/reset", "/poweroff", "/shutdown"] {
-        let problem = lab.api.change("POST", &format!("/v1/hosts/{HOST}/vms/{ABSENT}{rest}"), None).unwrap_err();
+        let problem = lab
+            .api
+            .change("POST", &format!("/v1/hosts/{HOST}/vms/{ABSENT}{rest}"), None)
+            .unwrap_err();
         assert_eq!(problem["code"], "no_such_vm", "{rest}: {problem}");
     }
 }
@@ -117,7 +129,8 @@ fn sizes_and_devices_that_cannot_be_leave_no_volume() {
         ("/cdroms", json!({"device": "cdrom", "iso": "no-such-iso"})),
     ];
     for (rest, body) in attempts {
-        let problem = lab.api.change("POST", &guest.path(rest), Some(&body)).expect_err(&body.to_string());
+        let problem =
+            lab.api.change("POST", &guest.path(rest), Some(&body)).expect_err(&body.to_string());
         let status = problem["status"].as_u64().unwrap();
         assert!((400..500).contains(&status), "{body}: {problem}");
     }
@@ -131,7 +144,8 @@ fn a_gold_image_that_reads_other_files_is_refused() {
     let _peace = lab.peace();
     // Origins must be below the cache folder, which outlives this lab.
     let dir = std::env::var("VMMGR_CACHE").unwrap_or_else(|_| "/var/cache/vmmgr".to_owned());
-    let dir = format!("{dir}/e2e-{}", lab.run.parent().unwrap().file_name().unwrap().to_string_lossy());
+    let dir =
+        format!("{dir}/e2e-{}", lab.run.parent().unwrap().file_name().unwrap().to_string_lossy());
     fs_err::create_dir_all(&dir).unwrap();
     let image = |name: &str, arguments: &[&str]| {
         let path = format!("{dir}/{name}.qcow2");
@@ -145,9 +159,16 @@ fn a_gold_image_that_reads_other_files_is_refused() {
     let guest = Guest::define(lab, "unfit", &json!({}));
     let before = lab.leftovers(&guest.id);
     let text = format!("{dir}/text.qcow2");
-    let origins = [("backed", backed.as_str()), ("outside", &outside), ("text", &text), ("passwd", "/etc/passwd"), ("up", "/var/cache/vmmgr/../../../etc/passwd")];
+    let origins = [
+        ("backed", backed.as_str()),
+        ("outside", &outside),
+        ("text", &text),
+        ("passwd", "/etc/passwd"),
+        ("up", "/var/cache/vmmgr/../../../etc/passwd"),
+    ];
     for (name, uri) in origins {
-        let (status, answer) = lab.api.post("/v1/images", &json!({"name": name, "arch": "x86_64", "uri": uri}));
+        let (status, answer) =
+            lab.api.post("/v1/images", &json!({"name": name, "arch": "x86_64", "uri": uri}));
         if status >= 400 {
             continue;
         }
@@ -186,10 +207,17 @@ fn internal_listeners_take_their_own_roles_only() {
     let listeners = [
         (7441, "/v1/vms", &["gateway", "host-agent", "metadata"][..]),
         (7442, "/v1/inventory", &["nginx", "metadata", "host-agent"]),
-        (7443, "/v1/seeds/6f5d8bf6-d580-4946-9541-13fa98b4acf4/boot", &["nginx", "gateway", "operator"]),
+        (
+            7443,
+            "/v1/seeds/6f5d8bf6-d580-4946-9541-13fa98b4acf4/boot",
+            &["nginx", "gateway", "operator"],
+        ),
     ];
     for (port, path, wrong) in listeners {
-        assert!(internal(lab, None, port, path).is_err(), "{port} takes callers without a certificate");
+        assert!(
+            internal(lab, None, port, path).is_err(),
+            "{port} takes callers without a certificate"
+        );
         for role in wrong {
             assert_eq!(internal(lab, Some(role), port, path), Ok(403), "{role} at {port}");
         }

@@ -13,7 +13,10 @@ fn variable(lab: &Lab, name: &str) -> String {
 }
 
 fn agent(vm: &str, command: &str) -> Value {
-    let answer = run("virsh", &["-c", "qemu:///system", "qemu-agent-command", "--timeout", "20", vm, command]);
+    let answer = run(
+        "virsh",
+        &["-c", "qemu:///system", "qemu-agent-command", "--timeout", "20", vm, command],
+    );
     serde_json::from_str::<Value>(&answer).unwrap()["return"].clone()
 }
 
@@ -27,7 +30,10 @@ fn a_real_cloud_init_configures_its_guest_from_the_metadata_address() {
     // What the guest itself says: its runcmd's result on the serial line, host name and user inside.
     let serial = fs_err::read(lab.state.join(format!("console/console.{vm}.log"))).unwrap();
     let serial = String::from_utf8_lossy(&serial).into_owned();
-    assert!(serial.contains("vmmgr-runcmd demo demo"), "the runcmd left nothing on the serial line");
+    assert!(
+        serial.contains("vmmgr-runcmd demo demo"),
+        "the runcmd left nothing on the serial line"
+    );
     assert!(serial.contains("Datasource DataSourceNoCloudNet"), "cloud-init used another source");
     assert_eq!(agent(&vm, r#"{"execute":"guest-get-host-name"}"#)["host-name"], "demo");
 
@@ -45,16 +51,32 @@ fn a_real_cloud_init_configures_its_guest_from_the_metadata_address() {
 
     // The way in that `make demo` prints.
     let (_, addresses) = lab.api.get(&format!("/v1/hosts/{HOST}/vms/{vm}/addresses"));
-    let all = addresses.as_array().unwrap().iter().flat_map(|nic| nic["addresses"].as_array().unwrap());
+    let all =
+        addresses.as_array().unwrap().iter().flat_map(|nic| nic["addresses"].as_array().unwrap());
     let texts: Vec<&str> = all.filter_map(|a| a["address"].as_str()).collect();
-    let address = texts.iter().find(|text| text.starts_with("169.254.")).unwrap_or_else(|| panic!("{addresses}"));
+    let address = texts
+        .iter()
+        .find(|text| text.starts_with("169.254."))
+        .unwrap_or_else(|| panic!("{addresses}"));
     let target = format!("demo@{}", address.split('/').next().unwrap());
     let key = lab.run.join("demo_key");
-    let inside = run("ssh", &[
-        "-i", key.to_str().unwrap(), "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
-        "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", &target,
-        "hostname; id -un; sudo -n cat /run/cloud-init/result.json",
-    ]);
+    let inside = run(
+        "ssh",
+        &[
+            "-i",
+            key.to_str().unwrap(),
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=30",
+            &target,
+            "hostname; id -un; sudo -n cat /run/cloud-init/result.json",
+        ],
+    );
     let mut lines = inside.lines();
     assert_eq!((lines.next(), lines.next()), (Some("demo"), Some("demo")), "{inside}");
     let result: Value = serde_json::from_str(&lines.collect::<String>()).unwrap();
@@ -73,6 +95,8 @@ fn a_second_demo_uses_the_first_one_s_guest() {
     assert!(said.contains(&before), "{said}");
     assert_eq!(variable(lab, "VMMGR_VM"), before);
     assert!(started.elapsed().as_secs() < 60, "it began anew");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs_err::metadata(lab.run.join("demo.env")).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs_err::metadata(lab.run.join("demo.env")).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
 }

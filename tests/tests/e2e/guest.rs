@@ -26,14 +26,19 @@ impl Guest {
         for (key, value) in extra.as_object().unwrap() {
             body[key] = value.clone();
         }
-        let operation = lab.api.change("POST", &format!("/v1/hosts/{HOST}/vms"), Some(&body)).unwrap();
+        let operation =
+            lab.api.change("POST", &format!("/v1/hosts/{HOST}/vms"), Some(&body)).unwrap();
         Self { lab, id: operation["vm"].as_str().unwrap().to_owned(), read: 0 }
     }
 
     /// With a disk of the busybox image and an interface.
     pub(crate) fn create(lab: &'static Lab, name: &str) -> Self {
         let guest = Self::define(lab, name, &json!({}));
-        guest.act("POST", "/disks", &json!({"device": "local-disk", "size": "1G", "gold": "busybox"}));
+        guest.act(
+            "POST",
+            "/disks",
+            &json!({"device": "local-disk", "size": "1G", "gold": "busybox"}),
+        );
         guest.act("POST", "/nics", &json!({"device": "net-br-ext"}));
         guest
     }

@@ -47,12 +47,18 @@ pub(crate) fn tool_ok(name: &str, arguments: &[&str]) -> String {
 }
 
 /// Polls until `look` finds something; panics with what it saw last when the time is over.
-pub(crate) fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn until<T>(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
     let end = Instant::now() + within;
     loop {
         match look() {
             Ok(found) => return found,
-            Err(seen) => assert!(Instant::now() < end, "{what}: not within {within:?}; seen: {seen}"),
+            Err(seen) => {
+                assert!(Instant::now() < end, "{what}: not within {within:?}; seen: {seen}")
+            }
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -83,7 +89,12 @@ impl Lab {
         let api = Api::login(&ca, password.trim());
         until("the host is reachable", Duration::from_secs(60), || {
             let (_, hosts) = api.get("/v1/hosts");
-            let states: Vec<&str> = hosts.as_array().unwrap().iter().map(|host| host["state"].as_str().unwrap()).collect();
+            let states: Vec<&str> = hosts
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|host| host["state"].as_str().unwrap())
+                .collect();
             if states == ["reachable"] { Ok(()) } else { Err(format!("{states:?}")) }
         });
         let (status, answer) = api.post(
@@ -91,7 +102,14 @@ impl Lab {
             &serde_json::json!({"name": "busybox", "arch": "x86_64", "uri": tool_ok("busybox-image", &[])}),
         );
         assert_eq!(status, 201, "{answer}");
-        Self { state, run, api, demo: Mutex::new(Some(demo)), demo_ended: OnceLock::new(), peace: RwLock::new(()) }
+        Self {
+            state,
+            run,
+            api,
+            demo: Mutex::new(Some(demo)),
+            demo_ended: OnceLock::new(),
+            peace: RwLock::new(()),
+        }
     }
 
     /// Waits until the demo's script has ended; it must have succeeded.

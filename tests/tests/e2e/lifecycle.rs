@@ -41,7 +41,10 @@ fn starting_resetting_and_stopping_do_what_they_say() {
     assert_eq!(guest.state(), "shut_off");
     let (_, all) = lab.api.get("/v1/vms");
     let listed = all.as_array().unwrap().iter().find(|vm| vm["id"] == guest.id.as_str()).unwrap();
-    assert_eq!((listed["host_state"].as_str(), listed["state"].as_str()), (Some("reachable"), Some("shut_off")));
+    assert_eq!(
+        (listed["host_state"].as_str(), listed["state"].as_str()),
+        (Some("reachable"), Some("shut_off"))
+    );
     guest.delete();
 }
 

@@ -32,7 +32,11 @@ fn a_killed_libvirtd_comes_back_with_all_that_happened_meanwhile() {
             vm.map_or(Value::Null, |vm| vm["state"].clone())
         };
         let seen = (state(&survivor.id), state(&victim.id));
-        if seen == ("running".into(), "shut_off".into()) { Ok(()) } else { Err(format!("{seen:?}")) }
+        if seen == ("running".into(), "shut_off".into()) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
     });
     eprintln!("libvirtd was back for {:?} when the fleet list was right again", back.elapsed());
     survivor.act("POST", "/reset", &Value::Null);
@@ -64,7 +68,10 @@ fn an_agent_that_is_down_leaves_the_last_known_guests_and_clear_answers() {
     host_becomes(lab, "unreachable", Duration::from_secs(20));
     let (_, all) = lab.api.get("/v1/vms");
     let known = all.as_array().unwrap().iter().find(|vm| vm["id"] == guest.id.as_str()).unwrap();
-    assert_eq!((known["host_state"].as_str(), known["state"].as_str()), (Some("unreachable"), Some("running")));
+    assert_eq!(
+        (known["host_state"].as_str(), known["state"].as_str()),
+        (Some("unreachable"), Some("running"))
+    );
     let refused = lab.api.change("POST", &guest.path("/reset"), None).unwrap_err();
     assert_eq!(refused["code"], "host_unreachable", "{refused}");
     tool_ok("stack", &["start", "host-agent"]);
@@ -90,7 +97,9 @@ fn a_full_pool_says_so_and_takes_nothing() {
     assert_eq!(problem["code"], "no_space", "{problem}");
     assert_eq!(left, 0);
     until("a disk fits again", Duration::from_secs(10), || {
-        lab.api.change("POST", &guest.path("/disks"), Some(&body)).map_err(|problem| problem.to_string())
+        lab.api
+            .change("POST", &guest.path("/disks"), Some(&body))
+            .map_err(|problem| problem.to_string())
     });
     guest.delete();
 }

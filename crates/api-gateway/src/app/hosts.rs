@@ -53,7 +53,10 @@ pub(crate) struct HostStatus {
 impl App {
     fn client(&self, record: &HostRecord) -> Result<AgentClient, Problem> {
         AgentClient::new(&self.tls, &record.url, &record.name).map_err(|error| {
-            Problem::new(ErrorCode::InvalidValue, format!("url: {}", vmmgr_common::error::Chain(&error)))
+            Problem::new(
+                ErrorCode::InvalidValue,
+                format!("url: {}", vmmgr_common::error::Chain(&error)),
+            )
         })
     }
 
@@ -77,17 +80,26 @@ impl App {
     /// Registers a host, after its agent has proved who it is.
     pub(crate) async fn add_host(&self, mut record: HostRecord) -> Result<HostStatus, Problem> {
         if self.store.get(Table::Hosts, record.name.as_str()).await?.is_some() {
-            return Err(Problem::new(ErrorCode::AlreadyExists, format!("host `{}` is registered", record.name)));
+            return Err(Problem::new(
+                ErrorCode::AlreadyExists,
+                format!("host `{}` is registered", record.name),
+            ));
         }
         if record.description.len() > 1000 || record.description.chars().any(char::is_control) {
-            return Err(Problem::new(ErrorCode::InvalidValue, "description: up to 1000 characters, no control characters"));
+            return Err(Problem::new(
+                ErrorCode::InvalidValue,
+                "description: up to 1000 characters, no control characters",
+            ));
         }
         let agent = self.client(&record)?;
         record.info = Some(agent.host().await?);
         record.modified = super::operations::now();
         let name = record.name.to_string();
         if !self.store.insert(Table::Hosts, &name, &to_text(&record)?).await? {
-            return Err(Problem::new(ErrorCode::AlreadyExists, format!("host `{name}` is registered")));
+            return Err(Problem::new(
+                ErrorCode::AlreadyExists,
+                format!("host `{name}` is registered"),
+            ));
         }
         self.connect(&record, agent);
         Ok(self.status(record))

@@ -96,7 +96,11 @@ impl App {
     }
 
     /// The agent did not take the work, or its answer was lost: ask it once more which of the two.
-    async fn unsure(&self, mut record: OperationRecord, problem: Problem) -> Result<OperationRecord, Problem> {
+    async fn unsure(
+        &self,
+        mut record: OperationRecord,
+        problem: Problem,
+    ) -> Result<OperationRecord, Problem> {
         let id = record.operation.id;
         match self.agent(&record.host)?.operation(id).await {
             Ok(operation) => {
@@ -106,7 +110,9 @@ impl App {
             }
             // Nobody knows: it stays pending and is settled when the host is back.
             Err(doubt) if doubt.code != ErrorCode::NoSuchOperation && problem.status >= 503 => {
-                return Err(problem.hint(format!("whether it was done is told by operation {id} when the host is back")));
+                return Err(problem.hint(format!(
+                    "whether it was done is told by operation {id} when the host is back"
+                )));
             }
             Err(_) => {}
         }
@@ -132,7 +138,10 @@ impl App {
         let known = self.store.get(Table::IdempotencyKeys, &key).await?;
         match known.map(|text| from_text::<KeyRecord>(&text)).transpose()? {
             Some(known) if known.digest == how.digest => Ok(Some(known.operation)),
-            _ => Err(Problem::new(ErrorCode::KeyReuse, "this Idempotency-Key was used for another request")),
+            _ => Err(Problem::new(
+                ErrorCode::KeyReuse,
+                "this Idempotency-Key was used for another request",
+            )),
         }
     }
 
@@ -172,7 +181,11 @@ impl App {
     }
 
     /// The newest operations, of one guest if given, newest first.
-    pub(crate) async fn operations(&self, vm: Option<VmId>, most: usize) -> Result<Vec<OperationRecord>, Problem> {
+    pub(crate) async fn operations(
+        &self,
+        vm: Option<VmId>,
+        most: usize,
+    ) -> Result<Vec<OperationRecord>, Problem> {
         let mut all = Vec::new();
         for (_, text) in self.store.list(Table::Operations).await?.iter().rev() {
             let record: OperationRecord = from_text(text)?;

@@ -68,16 +68,25 @@ impl App {
         plain("description", &image.description, 1000)?;
         let known = ["https://", "http://", "/"].iter().any(|start| image.uri.starts_with(start));
         if !known {
-            return Err(refuse("uri", "expected https://, http:// or an absolute path on the hosts"));
+            return Err(refuse(
+                "uri",
+                "expected https://, http:// or an absolute path on the hosts",
+            ));
         }
-        let digest = |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
+        let digest = |text: &String| {
+            text.len() == 64
+                && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+        };
         if !image.sha256.as_ref().is_none_or(digest) {
             return Err(refuse("sha256", "expected 64 lower-case hex digits"));
         }
         image.modified = super::operations::now();
         let key = format!("{}/{}", image.name, image.arch.as_str());
         if !self.store.insert(Table::Images, &key, &to_text(&image)?).await? {
-            return Err(Problem::new(ErrorCode::AlreadyExists, format!("gold image `{key}` exists")));
+            return Err(Problem::new(
+                ErrorCode::AlreadyExists,
+                format!("gold image `{key}` exists"),
+            ));
         }
         Ok(image)
     }
@@ -104,7 +113,11 @@ impl App {
     }
 
     /// Removes a gold image's record; disks over it stay as they are.
-    pub(crate) async fn remove_image(&self, name: &ResourceName, arch: Arch) -> Result<(), Problem> {
+    pub(crate) async fn remove_image(
+        &self,
+        name: &ResourceName,
+        arch: Arch,
+    ) -> Result<(), Problem> {
         let key = format!("{name}/{}", arch.as_str());
         match self.store.delete(Table::Images, &key).await? {
             true => Ok(()),
@@ -121,7 +134,10 @@ impl App {
         }
         iso.modified = super::operations::now();
         if !self.store.insert(Table::Isos, iso.name.as_str(), &to_text(&iso)?).await? {
-            return Err(Problem::new(ErrorCode::AlreadyExists, format!("ISO `{}` exists", iso.name)));
+            return Err(Problem::new(
+                ErrorCode::AlreadyExists,
+                format!("ISO `{}` exists", iso.name),
+            ));
         }
         Ok(iso)
     }

@@ -67,8 +67,9 @@ pub(crate) async fn verify(
     })
     .await
     .map_err(failed)?;
-    checked
-        .ok_or_else(|| Problem::new(ErrorCode::Unauthenticated, "the name or the password is wrong"))
+    checked.ok_or_else(|| {
+        Problem::new(ErrorCode::Unauthenticated, "the name or the password is wrong")
+    })
 }
 
 /// Makes the account `admin` and answers its password; none if the account exists.

@@ -85,17 +85,22 @@ fn firmware(arch: Arch, uefi: Option<&str>) -> Result<Firmware, Problem> {
     match uefi {
         None | Some("") if arch == Arch::Aarch64 => Ok(Firmware::Uefi),
         None | Some("") => Ok(Firmware::Bios),
-        Some(path) if path.ends_with(".fd") && (path.contains("OVMF") || path.contains("AAVMF")) => {
+        Some(path)
+            if path.ends_with(".fd") && (path.contains("OVMF") || path.contains("AAVMF")) =>
+        {
             Ok(Firmware::Uefi)
         }
-        Some(_) => Err(refuse("vm_uefi", "expected the path of an OVMF or AAVMF image, or nothing")),
+        Some(_) => {
+            Err(refuse("vm_uefi", "expected the path of an OVMF or AAVMF image, or nothing"))
+        }
     }
 }
 
 fn seed(body: &Body) -> SeedSpec {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     SeedSpec {
-        hostname: given(&body.vm_hostname).or_else(|| body.vm_name.as_ref().map(ToString::to_string)),
+        hostname: given(&body.vm_hostname)
+            .or_else(|| body.vm_name.as_ref().map(ToString::to_string)),
         user: given(&body.vm_user),
         password_hash: body.vm_password_hash.clone(),
         ssh_keys: given(&body.vm_sshkey).or_else(|| given(&body.sshkey)).into_iter().collect(),
@@ -112,7 +117,8 @@ fn seed(body: &Body) -> SeedSpec {
 }
 
 fn domain(body: Body, arch: Arch, who: &Identity) -> Result<DomainCreate, Problem> {
-    let (vcpus, memory_mib) = (count("vm_vcpus", body.vm_vcpus, 1)?, body.vm_ram_mb.map_or(1024, |n| n.0));
+    let (vcpus, memory_mib) =
+        (count("vm_vcpus", body.vm_vcpus, 1)?, body.vm_ram_mb.map_or(1024, |n| n.0));
     let seed_mode = match body.mode.as_deref() {
         None | Some("") => SeedMode::Iso,
         Some("NOCLOUD") => SeedMode::Http,
@@ -150,7 +156,8 @@ fn domain(body: Body, arch: Arch, who: &Identity) -> Result<DomainCreate, Proble
 async fn run(app: &App, who: &Identity, host: &str, body: &[u8]) -> Result<Value, Problem> {
     let host = HostId::parse(host)?;
     let body: Body = serde_json::from_slice(body).map_err(|error| {
-        let code = if error.is_data() { ErrorCode::InvalidValue } else { ErrorCode::MalformedRequest };
+        let code =
+            if error.is_data() { ErrorCode::InvalidValue } else { ErrorCode::MalformedRequest };
         Problem::new(code, format!("body: {error}"))
     })?;
     let arch = match body.vm_arch {

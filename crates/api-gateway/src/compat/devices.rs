@@ -34,7 +34,8 @@ fn read(body: &[u8]) -> Result<Body, Problem> {
         return Ok(Body::default());
     }
     serde_json::from_slice(body).map_err(|error| {
-        let code = if error.is_data() { ErrorCode::InvalidValue } else { ErrorCode::MalformedRequest };
+        let code =
+            if error.is_data() { ErrorCode::InvalidValue } else { ErrorCode::MalformedRequest };
         Problem::new(code, format!("body: {error}"))
     })
 }
@@ -54,7 +55,13 @@ fn missing(what: &str) -> Problem {
     Problem::new(ErrorCode::InvalidValue, format!("{what}: missing"))
 }
 
-async fn attachment(app: &App, host: &HostId, vm: VmId, dev: &str, body: Body) -> Result<Attachment, Problem> {
+async fn attachment(
+    app: &App,
+    host: &HostId,
+    vm: VmId,
+    dev: &str,
+    body: Body,
+) -> Result<Attachment, Problem> {
     let device = ResourceName::parse(dev)?;
     let known = app.host_info(host).await?.devices.into_iter().find(|known| known.name == device);
     let known = known.ok_or_else(|| {
@@ -87,7 +94,8 @@ async fn begin(
     let (host, vm) = (HostId::parse(&path.0)?, VmId::parse(&path.1)?);
     let dev = query_dev(request)?.ok_or_else(|| missing("dev"))?;
     let attachment = attachment(app, &host, vm, &dev, read(body)?).await?;
-    let record = app.submit(who, &host, Work::Attach { vm, attachment }, Submission::default()).await?;
+    let record =
+        app.submit(who, &host, Work::Attach { vm, attachment }, Submission::default()).await?;
     Ok((record, dev))
 }
 

@@ -154,7 +154,11 @@ pub(super) async fn guest(app: web::Data<App>, _: Caller<ReadFleet>, path: Place
     answer("list", one.await)
 }
 
-pub(super) async fn addresses(app: web::Data<App>, _: Caller<ReadFleet>, path: Place) -> HttpResponse {
+pub(super) async fn addresses(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    path: Place,
+) -> HttpResponse {
     let one = async {
         let (host, vm) = place(&path)?;
         let mut by_mac = serde_json::Map::new();
@@ -164,7 +168,8 @@ pub(super) async fn addresses(app: web::Data<App>, _: Caller<ReadFleet>, path: P
                 .iter()
                 .map(|a| json!({"addr": a.address.split('/').next(), "type": a.family}))
                 .collect();
-            by_mac.insert(interface.mac.to_string(), json!({"name": interface.name, "addrs": addrs}));
+            by_mac
+                .insert(interface.mac.to_string(), json!({"name": interface.name, "addrs": addrs}));
         }
         Ok(ok("get_ipaddr ok", Value::Object(by_mac)))
     };

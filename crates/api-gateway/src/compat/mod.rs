@@ -4,11 +4,11 @@
 //! honest HTTP status. Verbs that change something are taken as POST, and as GET too because the
 //! seed's scripts use it: a caller always sends its token as a header here, never as a cookie.
 
+mod create;
 mod devices;
 mod envelope;
 mod lists;
 mod power;
-mod create;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +19,7 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
     const AT: &str = "{host}/{uuid}";
     let both = |service: &mut web::ServiceConfig, verb: &str| {
         for path in [format!("/vm/{verb}/{AT}"), format!("/vm/{verb}/{AT}/")] {
-            service
-                .route(&path, get().to(power::act))
-                .route(&path, post().to(power::act));
+            service.route(&path, get().to(power::act)).route(&path, post().to(power::act));
         }
     };
     service

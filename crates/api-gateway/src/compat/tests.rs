@@ -35,7 +35,10 @@ async fn the_template_lists_are_bare_arrays_with_the_seed_s_keys() {
     let image = json!({"name": "debian12", "arch": "x86_64", "uri": "/images/d.qcow2"});
     stack.call(Role::Admin, Method::POST, "/v1/images", Some(image)).await;
     let (_, golds) = get(&stack, "/tpl/gold/host01").await;
-    assert_eq!((&golds[0]["name"], &golds[0]["tpl"]), (&json!("debian12"), &json!("/images/d.qcow2")));
+    assert_eq!(
+        (&golds[0]["name"], &golds[0]["tpl"]),
+        (&json!("debian12"), &json!("/images/d.qcow2"))
+    );
     assert_eq!(get(&stack, "/tpl/iso/").await, (200, json!([])));
 }
 
@@ -47,7 +50,10 @@ async fn the_fleet_list_has_json_in_strings_and_a_host_s_list_has_not() {
     assert!(fleet[0]["disks"].is_string() && fleet[0]["mdconfig"].is_string());
     assert!(fleet[0].get("state").is_none());
     let (_, host) = get(&stack, "/vm/list/host01").await;
-    assert_eq!((&host[0]["state"], &host[0]["disks"][0]["dev"]), (&json!("SHUTOFF"), &json!("vda")));
+    assert_eq!(
+        (&host[0]["state"], &host[0]["disks"][0]["dev"]),
+        (&json!("SHUTOFF"), &json!("vda"))
+    );
     let (_, one) = get(&stack, &format!("/vm/list/host01/{vm}")).await;
     assert_eq!((&one["uuid"], &one["curmem"]), (&json!(vm), &json!(1_048_576)));
 }

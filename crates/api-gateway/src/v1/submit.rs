@@ -24,16 +24,23 @@ struct Wait {
 }
 
 /// Reads what a change was asked with; `body` is what an idempotency key stands for.
-pub(super) fn submission<B: Serialize>(request: &HttpRequest, body: &B) -> Result<Submission, Problem> {
+pub(super) fn submission<B: Serialize>(
+    request: &HttpRequest,
+    body: &B,
+) -> Result<Submission, Problem> {
     let wait = web::Query::<Wait>::from_query(request.query_string())
         .map_err(|error| Problem::new(ErrorCode::MalformedRequest, format!("query: {error}")))?;
     let key = match request.headers().get("idempotency-key") {
         None => None,
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
-            let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+            let fits =
+                (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
             if !fits {
-                return Err(Problem::new(ErrorCode::MalformedRequest, "Idempotency-Key: 1 to 128 printable characters"));
+                return Err(Problem::new(
+                    ErrorCode::MalformedRequest,
+                    "Idempotency-Key: 1 to 128 printable characters",
+                ));
             }
             Some(text.to_owned())
         }
@@ -59,7 +66,8 @@ fn answer(record: OperationRecord) -> Result<HttpResponse, Problem> {
     match (record.operation.state, &record.operation.problem) {
         (OperationState::Failed, Some(problem)) => Err(problem.clone()),
         (state, _) => {
-            let mut answer = if state.is_final() { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+            let mut answer =
+                if state.is_final() { HttpResponse::Ok() } else { HttpResponse::Accepted() };
             let place = format!("/v1/operations/{}", record.operation.id);
             Ok(answer.insert_header((LOCATION, place)).json(record))
         }

@@ -80,7 +80,11 @@ async fn every_route_refuses_who_cannot_prove_who_they_are() {
                 request = request.header("authorization", header);
             }
             let (status, body) = read(request.send().await.unwrap()).await;
-            assert_eq!((status, &body["code"]), (401, &json!("unauthenticated")), "{method} {path} {header:?}");
+            assert_eq!(
+                (status, &body["code"]),
+                (401, &json!("unauthenticated")),
+                "{method} {path} {header:?}"
+            );
         }
     }
     assert!(stack.host.lock().unwrap().works.is_empty());
@@ -177,7 +181,11 @@ async fn a_host_is_registered_after_it_has_proved_who_it_is() {
     let url = host["url"].clone();
     let other = json!({"name": "host02", "url": url});
     let (status, body) = stack.call(Role::Admin, Method::POST, "/v1/hosts", Some(other)).await;
-    assert_eq!((status, &body["code"]), (503, &json!("host_unreachable")), "the certificate is host01's");
+    assert_eq!(
+        (status, &body["code"]),
+        (503, &json!("host_unreachable")),
+        "the certificate is host01's"
+    );
     let away = json!({"name": "host03", "url": "https://127.0.0.1:1"});
     let (status, body) = stack.call(Role::Admin, Method::POST, "/v1/hosts", Some(away)).await;
     assert_eq!((status, &body["code"]), (503, &json!("host_unreachable")));
@@ -201,7 +209,8 @@ async fn a_guest_is_made_started_seen_and_deleted() {
     assert_eq!(place, format!("/v1/operations/{}", operation["id"].as_str().unwrap()));
     let vm = operation["vm"].as_str().unwrap().to_owned();
     let here = |rest: &str| format!("/v1/hosts/host01/vms/{vm}{rest}");
-    let run = async |method, rest: &str| stack.call(Role::Operator, method, &here(rest), None).await;
+    let run =
+        async |method, rest: &str| stack.call(Role::Operator, method, &here(rest), None).await;
     assert_eq!(run(Method::POST, "/start?wait_ms=5000").await.0, 200);
     let (_, shown) = run(Method::GET, "").await;
     assert_eq!((&shown["state"], &shown["host"]), (&json!("running"), &json!("host01")));
@@ -243,7 +252,10 @@ async fn devices_are_attached_changed_and_detached() {
     let unknown = json!({"device": "local-disk", "size": "2G", "gold": "debian13"});
     assert_eq!(post("/disks", unknown).await.0, 404);
     assert_eq!(post("/disks", json!({"device": "local-disk", "size": "2GG"})).await.0, 422);
-    assert_eq!(post("/disks", json!({"device": "local-disk", "size": 2, "path": "/etc"})).await.0, 422);
+    assert_eq!(
+        post("/disks", json!({"device": "local-disk", "size": 2, "path": "/etc"})).await.0,
+        422
+    );
 }
 
 #[actix_web::test]
@@ -268,7 +280,9 @@ async fn failures_arrive_with_their_own_status() {
     let (stack, vm) = Stack::with_guest().await;
     let path = format!("/v1/hosts/host01/vms/{vm}/start?wait_ms=5000");
     let start = async || stack.call(Role::Operator, Method::POST, &path, None).await;
-    for code in [ErrorCode::WrongState, ErrorCode::HypervisorFailed, ErrorCode::HypervisorUnreachable] {
+    for code in
+        [ErrorCode::WrongState, ErrorCode::HypervisorFailed, ErrorCode::HypervisorUnreachable]
+    {
         stack.host.lock().unwrap().fail = Some(Problem::new(code, "because"));
         let (status, body) = start().await;
         assert_eq!((status, &body["code"]), (code.status(), &json!(code.as_str())));

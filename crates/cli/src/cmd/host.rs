@@ -62,7 +62,9 @@ impl Host {
                 output::one(format, &host, &name, &text)
             }
             Self::Remove { name } => {
-                let gone = client.call(Method::DELETE, &format!("/v1/hosts/{}", part(&name)?), None).await?;
+                let gone = client
+                    .call(Method::DELETE, &format!("/v1/hosts/{}", part(&name)?), None)
+                    .await?;
                 output::one(format, &gone, &name, &format!("host {name} is forgotten"))
             }
         }

@@ -19,11 +19,20 @@ pub(crate) fn part(name: &str) -> Result<&str, Failure> {
     let fits = !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
         && name.bytes().any(|b| b != b'.');
-    if fits { Ok(name) } else { Err(Failure::Usage(format!("`{}` is no name", name.escape_debug()))) }
+    if fits {
+        Ok(name)
+    } else {
+        Err(Failure::Usage(format!("`{}` is no name", name.escape_debug())))
+    }
 }
 
 /// Prints what an operation came to.
-pub(crate) fn done(format: Format, operation: &Operation, name: &str, said: &str) -> Result<(), Failure> {
+pub(crate) fn done(
+    format: Format,
+    operation: &Operation,
+    name: &str,
+    said: &str,
+) -> Result<(), Failure> {
     let value = serde_json::to_value(operation).map_err(Failure::local)?;
     output::one(format, &value, name, said)
 }

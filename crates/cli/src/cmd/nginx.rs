@@ -46,14 +46,25 @@ pub(crate) struct Render {
 fn plain(value: &str) -> Result<(), Failure> {
     let fits = !value.is_empty()
         && value.chars().all(|c| c.is_ascii_alphanumeric() || "._-:/[]".contains(c));
-    if fits { Ok(()) } else { Err(Failure::Usage(format!("`{}` has no place in nginx's configuration", value.escape_debug()))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Failure::Usage(format!(
+            "`{}` has no place in nginx's configuration",
+            value.escape_debug()
+        )))
+    }
 }
 
 impl Render {
     fn text(&self) -> Result<String, Failure> {
         let (pki, run_dir) = (self.pki.to_string_lossy(), self.run_dir.to_string_lossy());
         let values = [&self.listen, &self.public_name, &self.hosts_name].map(String::as_str);
-        for value in values.into_iter().chain([&*pki, &*run_dir]).chain(self.gateway.iter().map(String::as_str)) {
+        for value in values
+            .into_iter()
+            .chain([&*pki, &*run_dir])
+            .chain(self.gateway.iter().map(String::as_str))
+        {
             plain(value)?;
         }
         let mut environment = Environment::new();

@@ -58,8 +58,10 @@ impl Pki {
         match self {
             Self::Init { dir, host, mut public_name, hosts_name } => {
                 fs_err::create_dir_all(&dir).map_err(Failure::local)?;
-                fs_err::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).map_err(Failure::local)?;
-                let ca = if dir.join("ca.key").exists() { Ca::load(&dir) } else { Ca::create(&dir) };
+                fs_err::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
+                    .map_err(Failure::local)?;
+                let ca =
+                    if dir.join("ca.key").exists() { Ca::load(&dir) } else { Ca::create(&dir) };
                 let ca = ca.map_err(chain)?;
                 public_name.push(hosts_name);
                 host_leaves(&ca, &dir, &host)?;
@@ -90,8 +92,15 @@ fn host_leaves(ca: &Ca, dir: &Path, host: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn leaf(ca: &Ca, dir: &Path, name: &str, who: Option<(Role, &str)>, names: Vec<String>) -> Result<(), Failure> {
-    let identity = who.map(|(role, instance)| Identity::new(role, instance)).transpose().map_err(chain)?;
+fn leaf(
+    ca: &Ca,
+    dir: &Path,
+    name: &str,
+    who: Option<(Role, &str)>,
+    names: Vec<String>,
+) -> Result<(), Failure> {
+    let identity =
+        who.map(|(role, instance)| Identity::new(role, instance)).transpose().map_err(chain)?;
     let has_key = dir.join(format!("{name}.key")).exists();
     if has_key && still_good(&dir.join(format!("{name}.pem")), identity.as_ref(), &names)? {
         return Ok(());
@@ -156,7 +165,8 @@ fn show(dir: &Path) -> Result<(), Failure> {
     files.sort();
     for path in files {
         if let Some((left, der)) = seconds_left(&path)? {
-            let who = Identity::of_certificate(&der).map_or_else(|_| "-".to_owned(), |id| id.to_string());
+            let who =
+                Identity::of_certificate(&der).map_or_else(|_| "-".to_owned(), |id| id.to_string());
             println!("{}  {} days left  {who}", path.display(), left / 86400);
         }
     }
@@ -194,9 +204,18 @@ mod tests {
             }
         }
         let (_, der) = seconds_left(&dir.path().join("host-agent.pem")).unwrap().unwrap();
-        assert_eq!(Identity::of_certificate(&der).unwrap().to_string(), "vmmgr://host-agent/host01");
+        assert_eq!(
+            Identity::of_certificate(&der).unwrap().to_string(),
+            "vmmgr://host-agent/host01"
+        );
         let other = tempfile::tempdir().unwrap();
-        Pki::Host { name: "host02".into(), dir: dir.path().to_owned(), out: other.path().to_owned() }.run().unwrap();
+        Pki::Host {
+            name: "host02".into(),
+            dir: dir.path().to_owned(),
+            out: other.path().to_owned(),
+        }
+        .run()
+        .unwrap();
         assert!(!other.path().join("ca.key").exists());
     }
 }

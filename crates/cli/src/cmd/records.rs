@@ -9,7 +9,8 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Column, Format};
 
-const IMAGES: [Column; 4] = [("NAME", "/name"), ("ARCH", "/arch"), ("URI", "/uri"), ("DESCRIPTION", "/description")];
+const IMAGES: [Column; 4] =
+    [("NAME", "/name"), ("ARCH", "/arch"), ("URI", "/uri"), ("DESCRIPTION", "/description")];
 const ISOS: [Column; 3] = [("NAME", "/name"), ("PATH", "/path"), ("DESCRIPTION", "/description")];
 
 /// Gold images.
@@ -48,7 +49,8 @@ impl Image {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
             Self::Add { name, arch, uri, sha256, description } => {
-                let mut body = json!({"name": name, "arch": arch, "uri": uri, "description": description});
+                let mut body =
+                    json!({"name": name, "arch": arch, "uri": uri, "description": description});
                 if let Some(sha256) = sha256 {
                     body["sha256"] = sha256.into();
                 }
@@ -98,7 +100,9 @@ impl Iso {
             }
             Self::List => output::rows(format, &client.get("/v1/isos").await?, &ISOS),
             Self::Remove { name } => {
-                let gone = client.call(Method::DELETE, &format!("/v1/isos/{}", part(&name)?), None).await?;
+                let gone = client
+                    .call(Method::DELETE, &format!("/v1/isos/{}", part(&name)?), None)
+                    .await?;
                 output::one(format, &gone, &name, &format!("ISO {name} is forgotten"))
             }
         }

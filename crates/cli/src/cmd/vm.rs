@@ -165,12 +165,18 @@ impl Vm {
                 Ok(())
             }
             Self::Addresses(place) => addresses(client, format, &place).await,
-            Self::Wait { place, timeout } => wait(client, format, &place, Duration::from_secs(timeout)).await,
+            Self::Wait { place, timeout } => {
+                wait(client, format, &place, Duration::from_secs(timeout)).await
+            }
         }
     }
 }
 
-pub(crate) async fn list(client: &Client, format: Format, host: Option<&str>) -> Result<(), Failure> {
+pub(crate) async fn list(
+    client: &Client,
+    format: Format,
+    host: Option<&str>,
+) -> Result<(), Failure> {
     let path = match host {
         Some(host) => format!("/v1/hosts/{}/vms", part(host)?),
         None => "/v1/vms".to_owned(),
@@ -257,11 +263,18 @@ async fn addresses(client: &Client, format: Format, place: &Place) -> Result<(),
 fn first_addresses(value: &Value) -> Vec<String> {
     let interfaces = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let all = interfaces.iter().filter_map(|i| i["addresses"].as_array()).flatten();
-    let plain = |a: &Value| a["address"].as_str().and_then(|text| text.split('/').next()).map(str::to_owned);
+    let plain = |a: &Value| {
+        a["address"].as_str().and_then(|text| text.split('/').next()).map(str::to_owned)
+    };
     all.filter_map(plain).collect()
 }
 
-async fn wait(client: &Client, format: Format, place: &Place, timeout: Duration) -> Result<(), Failure> {
+async fn wait(
+    client: &Client,
+    format: Format,
+    place: &Place,
+    timeout: Duration,
+) -> Result<(), Failure> {
     let (started, path) = (Instant::now(), place.path()?);
     let mut told = BTreeSet::new();
     let mut say = |line: String| {
@@ -283,12 +296,22 @@ async fn wait(client: &Client, format: Format, place: &Place, timeout: Duration)
         if let Some(address) = addresses.first() {
             say(format!("the guest has the address {address}"));
         }
-        let seeded = ["meta-data", "user-data", "vendor-data"].iter().all(|file| fetched.contains(*file));
+        let seeded =
+            ["meta-data", "user-data", "vendor-data"].iter().all(|file| fetched.contains(*file));
         if let (true, Some(address)) = (seeded, addresses.first()) {
-            return output::one(format, &json!({ "address": address, "boot": boot }), address, address);
+            return output::one(
+                format,
+                &json!({ "address": address, "boot": boot }),
+                address,
+                address,
+            );
         }
         if started.elapsed() > timeout {
-            return Err(Failure::Timeout(format!("guest {} is not up after {} s", place.vm, timeout.as_secs())));
+            return Err(Failure::Timeout(format!(
+                "guest {} is not up after {} s",
+                place.vm,
+                timeout.as_secs()
+            )));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -27,23 +27,9 @@ fn an_operation_is_followed_to_its_end() {
     let server = following(operation("start", "succeeded"));
     let run = vmmctl(&server.url, &["-o", "name", "vm", "start", "host01", VM]);
     assert_eq!((run.code, run.out), (0, format!("{VM}\n")));
-    assert!(
-        run.err.contains("step one") && run.err.contains("step two"),
-        "{}",
-        run.err
-    );
-    assert_eq!(
-        server.lines(),
-        [
-            format!("POST /v1/hosts/host01/vms/{VM}/start"),
-            events_path()
-        ]
-    );
-    assert!(
-        server.asked()[0].target.contains("?wait_ms="),
-        "{}",
-        server.asked()[0].target
-    );
+    assert!(run.err.contains("step one") && run.err.contains("step two"), "{}", run.err);
+    assert_eq!(server.lines(), [format!("POST /v1/hosts/host01/vms/{VM}/start"), events_path()]);
+    assert!(server.asked()[0].target.contains("?wait_ms="), "{}", server.asked()[0].target);
 }
 
 #[test]
@@ -53,11 +39,7 @@ fn an_operation_that_fails_later_fails_as_if_at_once() {
     let server = following(end);
     let run = vmmctl(&server.url, &["vm", "start", "host01", VM]);
     assert_eq!((run.code, run.out.as_str()), (5, ""));
-    assert!(
-        run.err.contains("the reason in words") && run.err.contains("req-0815"),
-        "{}",
-        run.err
-    );
+    assert!(run.err.contains("the reason in words") && run.err.contains("req-0815"), "{}", run.err);
 }
 
 fn breaking(end: Value, cut: bool) -> Fake {
@@ -101,10 +83,7 @@ fn a_guest_is_asked_for_with_everything_that_was_said() {
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (key, hash) = (
-        file("key.pub", "ssh-ed25519 AAAA me\n"),
-        file("hash", "$6$salt$hash\n"),
-    );
+    let (key, hash) = (file("key.pub", "ssh-ed25519 AAAA me\n"), file("hash", "$6$salt$hash\n"));
     let own = file("user-data", "#cloud-config\n");
     let out = succeeds(
         &server.url,
@@ -177,17 +156,13 @@ fn devices_are_attached_changed_and_detached_at_their_places() {
     let vm = format!("/v1/hosts/host01/vms/{VM}");
     for (arguments, line, body, out) in [
         (
-            &[
-                "disk", "attach", "host01", VM, "--size", "4G", "--gold", "debian12",
-            ][..],
+            &["disk", "attach", "host01", VM, "--size", "4G", "--gold", "debian12"][..],
             "POST /disks",
             json!({"device": "local-disk", "size": "4G", "gold": "debian12"}),
             "vda\n",
         ),
         (
-            &[
-                "disk", "attach", "host01", VM, "--device", "fast", "--size", "512M",
-            ],
+            &["disk", "attach", "host01", VM, "--device", "fast", "--size", "512M"],
             "POST /disks",
             json!({"device": "fast", "size": "512M"}),
             "vda\n",
@@ -230,11 +205,7 @@ fn devices_are_attached_changed_and_detached_at_their_places() {
         let (method, rest) = line.split_once(' ').unwrap();
         assert_eq!(asked.line(), format!("{method} {vm}{rest}"));
         assert_eq!(
-            if asked.body.is_empty() {
-                Value::Null
-            } else {
-                asked.json()
-            },
+            if asked.body.is_empty() { Value::Null } else { asked.json() },
             body,
             "{arguments:?}"
         );
@@ -261,15 +232,7 @@ fn records_are_made_and_forgotten() {
     });
     for (arguments, line, body) in [
         (
-            &[
-                "image",
-                "add",
-                "debian12",
-                "--uri",
-                "https://images/d.raw",
-                "--sha256",
-                "00ff",
-            ][..],
+            &["image", "add", "debian12", "--uri", "https://images/d.raw", "--sha256", "00ff"][..],
             "POST /v1/images",
             json!({"name": "debian12", "arch": "x86_64", "uri": "https://images/d.raw", "sha256": "00ff", "description": ""}),
         ),
@@ -283,16 +246,8 @@ fn records_are_made_and_forgotten() {
             "DELETE /v1/images/debian12/aarch64",
             Value::Null,
         ),
-        (
-            &["iso", "remove", "rescue"],
-            "DELETE /v1/isos/rescue",
-            Value::Null,
-        ),
-        (
-            &["host", "remove", "host01"],
-            "DELETE /v1/hosts/host01",
-            Value::Null,
-        ),
+        (&["iso", "remove", "rescue"], "DELETE /v1/isos/rescue", Value::Null),
+        (&["host", "remove", "host01"], "DELETE /v1/hosts/host01", Value::Null),
     ] {
         let mut all = vec!["-o", "name"];
         all.extend(arguments);
@@ -300,11 +255,7 @@ fn records_are_made_and_forgotten() {
         let asked = server.asked().pop().unwrap();
         assert_eq!(asked.line(), line);
         assert_eq!(
-            if asked.body.is_empty() {
-                Value::Null
-            } else {
-                asked.json()
-            },
+            if asked.body.is_empty() { Value::Null } else { asked.json() },
             body,
             "{arguments:?}"
         );

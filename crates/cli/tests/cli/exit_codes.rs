@@ -29,17 +29,8 @@ fn each_failure_of_the_api_has_its_exit_code_and_says_why() {
         let run = vmmctl(&server.url, &["host", "list"]);
         assert_eq!(run.code, expected, "{status} {code}: {}", run.err);
         assert_eq!(run.out, "", "{code}");
-        for part in [
-            "the reason in words",
-            code,
-            "hint: what to do next",
-            "req-0815",
-        ] {
-            assert!(
-                run.err.contains(part),
-                "{code}: `{part}` is not in {}",
-                run.err
-            );
+        for part in ["the reason in words", code, "hint: what to do next", "req-0815"] {
+            assert!(run.err.contains(part), "{code}: `{part}` is not in {}", run.err);
         }
     }
 }
@@ -50,11 +41,7 @@ fn an_answer_that_is_none_of_the_apis_is_a_short_failure() {
     let server = Fake::new(move |_| Answer::text(502, "text/html", &page));
     let run = vmmctl(&server.url, &["vm", "list"]);
     assert_eq!(run.code, 1);
-    assert!(
-        run.err.contains("502") && run.err.len() < 1000,
-        "{} bytes",
-        run.err.len()
-    );
+    assert!(run.err.contains("502") && run.err.len() < 1000, "{} bytes", run.err.len());
 
     let server = Fake::new(|_| Answer::text(200, "text/html", "<html>a login page</html>"));
     assert_eq!(vmmctl(&server.url, &["vm", "list"]).code, 1);
@@ -88,9 +75,7 @@ fn wrong_use_is_told_before_anything_is_asked() {
         &["vm", "show", "host01", "../../session"],
         &["vm", "start", "a/b", VM],
         &["op", "show", "x?y"],
-        &[
-            "media", "change", "host01", VM, "sda", "--iso", "x", "--seed",
-        ],
+        &["media", "change", "host01", VM, "sda", "--iso", "x", "--seed"],
     ] {
         let run = vmmctl(&server.url, arguments);
         assert_eq!(run.code, 2, "{arguments:?}: {} {}", run.out, run.err);
@@ -104,15 +89,7 @@ fn a_file_that_is_not_there_is_named() {
     for arguments in [
         &["--token-file", "/nonexistent/token", "host", "list"][..],
         &["--ca", "/nonexistent/ca.pem", "host", "list"],
-        &[
-            "vm",
-            "create",
-            "host01",
-            "--name",
-            "x",
-            "--ssh-key",
-            "/nonexistent/key.pub",
-        ],
+        &["vm", "create", "host01", "--name", "x", "--ssh-key", "/nonexistent/key.pub"],
     ] {
         let run = vmmctl(&server.url, arguments);
         assert_eq!(run.code, 1, "{arguments:?}");
@@ -126,10 +103,7 @@ fn the_token_goes_to_the_api_and_nowhere_else() {
     let server = Fake::new(|_| Answer::problem(401, "unauthenticated"));
     let mut run = command(&server.url, &["host", "list"]);
     let run = run.env("VMMGR_TOKEN", "the-secret").output().unwrap();
-    assert_eq!(
-        server.asked()[0].authorization.as_deref(),
-        Some("Bearer the-secret")
-    );
+    assert_eq!(server.asked()[0].authorization.as_deref(), Some("Bearer the-secret"));
     for text in [run.stdout, run.stderr] {
         assert!(!String::from_utf8(text).unwrap().contains("the-secret"));
     }
@@ -137,17 +111,9 @@ fn the_token_goes_to_the_api_and_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "from-the-file\n").unwrap();
-    let mut run = command(
-        &server.url,
-        &["host", "list", "--token-file", file.to_str().unwrap()],
-    );
-    run.env("VMMGR_TOKEN", "from-the-environment")
-        .output()
-        .unwrap();
-    assert_eq!(
-        server.asked()[1].authorization.as_deref(),
-        Some("Bearer from-the-file")
-    );
+    let mut run = command(&server.url, &["host", "list", "--token-file", file.to_str().unwrap()]);
+    run.env("VMMGR_TOKEN", "from-the-environment").output().unwrap();
+    assert_eq!(server.asked()[1].authorization.as_deref(), Some("Bearer from-the-file"));
 
     vmmctl(&server.url, &["host", "list"]);
     assert_eq!(server.asked()[2].authorization, None);
@@ -156,15 +122,8 @@ fn the_token_goes_to_the_api_and_nowhere_else() {
 #[test]
 fn the_address_of_an_agent_is_not_the_address_of_the_api() {
     let server = Fake::always(201, json!({"name": "host01"}));
-    let arguments = [
-        "--server",
-        &server.url,
-        "host",
-        "add",
-        "host01",
-        "--url",
-        "https://10.0.0.1:7442",
-    ];
+    let arguments =
+        ["--server", &server.url, "host", "add", "host01", "--url", "https://10.0.0.1:7442"];
     // The flag wins over the environment.
     let run = vmmctl("http://127.0.0.1:1", &arguments);
     assert_eq!(run.code, 0, "{}", run.err);

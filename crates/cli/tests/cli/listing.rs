@@ -21,12 +21,7 @@ fn guests() -> Value {
 fn cells(table: &str) -> Vec<Vec<&str>> {
     table
         .lines()
-        .map(|line| {
-            line.split("  ")
-                .map(str::trim)
-                .filter(|cell| !cell.is_empty())
-                .collect()
-        })
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
         .collect()
 }
 
@@ -37,40 +32,16 @@ fn guests_are_listed_for_people_scripts_and_pipes() {
     assert_eq!(
         cells(&succeeds(&server.url, &["vm", "list"])),
         [
-            vec![
-                "ID",
-                "HOST",
-                "HOST STATE",
-                "STATE",
-                "VCPUS",
-                "MEMORY KIB",
-                "NAME"
-            ],
-            vec![
-                VM,
-                "host01",
-                "reachable",
-                "running",
-                "2",
-                "786432",
-                name.as_str()
-            ],
+            vec!["ID", "HOST", "HOST STATE", "STATE", "VCPUS", "MEMORY KIB", "NAME"],
+            vec![VM, "host01", "reachable", "running", "2", "786432", name.as_str()],
         ]
     );
-    let json: Value = serde_json::from_str(&succeeds(
-        &server.url,
-        &["-o", "json", "vm", "list", "host01"],
-    ))
-    .unwrap();
+    let json: Value =
+        serde_json::from_str(&succeeds(&server.url, &["-o", "json", "vm", "list", "host01"]))
+            .unwrap();
     assert_eq!(json, guests());
-    assert_eq!(
-        succeeds(&server.url, &["list", "-o", "name"]),
-        format!("{VM}\n")
-    );
-    assert_eq!(
-        server.lines(),
-        ["GET /v1/vms", "GET /v1/hosts/host01/vms", "GET /v1/vms"]
-    );
+    assert_eq!(succeeds(&server.url, &["list", "-o", "name"]), format!("{VM}\n"));
+    assert_eq!(server.lines(), ["GET /v1/vms", "GET /v1/hosts/host01/vms", "GET /v1/vms"]);
 }
 
 #[test]
@@ -99,24 +70,8 @@ fn hosts_and_records_show_what_an_operator_looks_for() {
         cells(&succeeds(&server.url, &["host", "list"])),
         [
             ["NAME", "STATE", "ARCH", "VIRT", "RUNNING", "OFF", "URL"],
-            [
-                "host01",
-                "reachable",
-                "x86_64",
-                "kvm",
-                "3",
-                "2",
-                "https://127.0.0.1:7442"
-            ],
-            [
-                "host02",
-                "unreachable",
-                "-",
-                "-",
-                "0",
-                "0",
-                "https://127.0.0.1:8442"
-            ],
+            ["host01", "reachable", "x86_64", "kvm", "3", "2", "https://127.0.0.1:7442"],
+            ["host02", "unreachable", "-", "-", "0", "0", "https://127.0.0.1:8442"],
         ]
     );
     assert_eq!(
@@ -131,10 +86,7 @@ fn hosts_and_records_show_what_an_operator_looks_for() {
 
 #[test]
 fn a_terminal_does_not_obey_what_a_guest_is_called() {
-    let server = Fake::always(
-        200,
-        json!([{"id": VM, "name": "x\u{1b}]0;owned\u{7}\nfake row"}]),
-    );
+    let server = Fake::always(200, json!([{"id": VM, "name": "x\u{1b}]0;owned\u{7}\nfake row"}]));
     for format in ["table", "name", "json"] {
         let out = succeeds(&server.url, &["-o", format, "vm", "list"]);
         assert!(!out.contains(['\u{1b}', '\u{7}']), "{format}: {out:?}");
@@ -151,38 +103,21 @@ fn no_guests_are_no_names() {
 #[test]
 fn a_definition_is_printed_as_libvirt_has_it() {
     let server = Fake::new(|_| Answer::text(200, "text/xml", "<domain/>\n"));
-    assert_eq!(
-        succeeds(&server.url, &["vm", "xml", "host01", VM]),
-        "<domain/>\n"
-    );
-    assert_eq!(
-        server.lines(),
-        [format!("GET /v1/hosts/host01/vms/{VM}/xml")]
-    );
+    assert_eq!(succeeds(&server.url, &["vm", "xml", "host01", VM]), "<domain/>\n");
+    assert_eq!(server.lines(), [format!("GET /v1/hosts/host01/vms/{VM}/xml")]);
 }
 
 #[test]
 fn a_login_sends_the_password_and_prints_the_token() {
-    let server = Fake::always(
-        200,
-        json!({"token": "abc.def", "token_type": "Bearer", "expires_in": 900}),
-    );
+    let server =
+        Fake::always(200, json!({"token": "abc.def", "token_type": "Bearer", "expires_in": 900}));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
     std::fs::write(&file, "pass word \n").unwrap();
-    let arguments = [
-        "login",
-        "--username",
-        "admin",
-        "--password-file",
-        file.to_str().unwrap(),
-    ];
+    let arguments = ["login", "--username", "admin", "--password-file", file.to_str().unwrap()];
     assert_eq!(succeeds(&server.url, &arguments), "abc.def\n");
     let asked = &server.asked()[0];
     assert_eq!(asked.line(), "POST /v1/session");
     // Only the newline is the file's; blanks are the password's.
-    assert_eq!(
-        asked.json(),
-        json!({"username": "admin", "password": "pass word "})
-    );
+    assert_eq!(asked.json(), json!({"username": "admin", "password": "pass word "}));
 }

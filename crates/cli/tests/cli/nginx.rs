@@ -39,11 +39,7 @@ fn render(dir: &Path, listen: &str, gateway: &str) -> PathBuf {
 
 /// False, said aloud, where nginx is not installed.
 fn installed() -> bool {
-    let found = Command::new("nginx")
-        .arg("-v")
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
+    let found = Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
     if !found {
         eprintln!("SKIPPED: nginx is not installed, its configuration is not checked");
     }
@@ -51,10 +47,7 @@ fn installed() -> bool {
 }
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A running nginx; it ends with the value.
@@ -142,26 +135,16 @@ async fn get(
     site: SocketAddr,
     path: &str,
 ) -> reqwest::Response {
-    client
-        .get(format!("https://{host}:{}{path}", site.port()))
-        .send()
-        .await
-        .unwrap()
+    client.get(format!("https://{host}:{}{path}", site.port())).send().await.unwrap()
 }
 
 /// A failure that nginx made itself reads like one of the API.
 async fn problem(response: reqwest::Response) -> Problem {
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/problem+json"
-    );
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
     let status = response.status().as_u16();
     let problem: Problem = response.json().await.unwrap();
     assert_eq!((problem.status, problem.code.status()), (status, status));
-    assert!(
-        problem.request_id.as_ref().is_some_and(|id| id.len() == 32),
-        "{problem:?}"
-    );
+    assert!(problem.request_id.as_ref().is_some_and(|id| id.len() == 32), "{problem:?}");
     problem
 }
 
@@ -169,9 +152,7 @@ async fn problem(response: reqwest::Response) -> Problem {
 fn the_rendered_configuration_is_the_golden_one() {
     let dir = tempfile::tempdir().unwrap();
     let output = render(dir.path(), "8443", "127.0.0.1:7441");
-    let text = fs::read_to_string(output)
-        .unwrap()
-        .replace(dir.path().to_str().unwrap(), "@DIR@");
+    let text = fs::read_to_string(output).unwrap().replace(dir.path().to_str().unwrap(), "@DIR@");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(GOLDEN, &text).unwrap();
     }
@@ -184,11 +165,8 @@ fn the_rendered_configuration_is_the_golden_one() {
 #[test]
 fn the_configuration_keeps_the_rules_of_a_front() {
     let text = fs::read_to_string(GOLDEN).unwrap();
-    let directives: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with('#'))
-        .collect();
+    let directives: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
     let has = |start: &str| directives.iter().any(|line| line.starts_with(start));
     for wanted in [
         "ssl_protocols TLSv1.2 TLSv1.3;",
@@ -205,10 +183,7 @@ fn the_configuration_keeps_the_rules_of_a_front() {
     for banned in ["alias", "root", "autoindex", "proxy_ssl_verify off"] {
         assert!(!has(banned), "`{banned}`");
     }
-    let format = directives
-        .iter()
-        .find(|line| line.starts_with("log_format"))
-        .unwrap();
+    let format = directives.iter().find(|line| line.starts_with("log_format")).unwrap();
     for leak in [
         "$request ",
         "$request'",
@@ -261,12 +236,7 @@ fn nginx_itself_takes_it() {
     let dir = tempfile::tempdir().unwrap();
     init(&dir.path().join("pki"), &[]);
     let output = render(dir.path(), &free().to_string(), "127.0.0.1:7441");
-    let check = Command::new("nginx")
-        .arg("-t")
-        .arg("-c")
-        .arg(output)
-        .output()
-        .unwrap();
+    let check = Command::new("nginx").arg("-t").arg("-c").arg(output).output().unwrap();
     let said = String::from_utf8_lossy(&check.stderr);
     assert!(check.status.success() && !said.contains("[warn]"), "{said}");
 }
@@ -299,10 +269,7 @@ async fn the_gateway_is_reached_by_mutual_tls_and_nothing_else_is() {
     // The gateway's own failures pass as they are.
     let response = ask("/v1/missing").await;
     assert_eq!(
-        (
-            response.status().as_u16(),
-            response.text().await.unwrap().as_str()
-        ),
+        (response.status().as_u16(), response.text().await.unwrap().as_str()),
         (404, r#"{"code":"no_such_vm"}"#)
     );
 
@@ -315,11 +282,7 @@ async fn the_gateway_is_reached_by_mutual_tls_and_nothing_else_is() {
         "/v1/../etc/passwd",
         "/run/nginx.pid",
     ] {
-        assert_eq!(
-            problem(ask(path).await).await.code.as_str(),
-            "no_such_route",
-            "{path}"
-        );
+        assert_eq!(problem(ask(path).await).await.code.as_str(), "no_such_route", "{path}");
     }
 
     // Somebody else of the same CA is no gateway.
@@ -361,20 +324,12 @@ async fn the_name_for_hosts_wants_a_certificate_of_the_ca() {
     init(&pki, &[]);
     let _front = Nginx::start(&render(dir, &site.to_string(), &free().to_string()), site);
     let nobody = client(dir, site).build().unwrap();
-    assert_eq!(
-        get(&nobody, "kvm.registry.local", site, "/").await.status(),
-        400
-    );
+    assert_eq!(get(&nobody, "kvm.registry.local", site, "/").await.status(), 400);
 
-    let pem = [
-        fs::read(pki.join("host.pem")).unwrap(),
-        fs::read(pki.join("host.key")).unwrap(),
-    ]
-    .concat();
-    let host = client(dir, site)
-        .identity(reqwest::Identity::from_pem(&pem).unwrap())
-        .build()
-        .unwrap();
+    let pem =
+        [fs::read(pki.join("host.pem")).unwrap(), fs::read(pki.join("host.key")).unwrap()].concat();
+    let host =
+        client(dir, site).identity(reqwest::Identity::from_pem(&pem).unwrap()).build().unwrap();
     let response = get(&host, "kvm.registry.local", site, "/").await;
     assert_eq!(problem(response).await.status, 404);
 }

@@ -12,20 +12,8 @@ use x509_parser::extensions::GeneralName;
 use crate::support::{Run, vmmctl};
 
 pub(crate) fn init(dir: &Path, more: &[&str]) -> Run {
-    let mut arguments = vec![
-        "pki",
-        "init",
-        "--dir",
-        dir.to_str().unwrap(),
-        "--host",
-        "host01",
-    ];
-    arguments.extend([
-        "--public-name",
-        "vmm.registry.local",
-        "--public-name",
-        "127.0.0.1",
-    ]);
+    let mut arguments = vec!["pki", "init", "--dir", dir.to_str().unwrap(), "--host", "host01"];
+    arguments.extend(["--public-name", "vmm.registry.local", "--public-name", "127.0.0.1"]);
     arguments.extend(more);
     let run = vmmctl("http://127.0.0.1:1", &arguments);
     assert_eq!(run.code, 0, "{}", run.err);
@@ -34,15 +22,10 @@ pub(crate) fn init(dir: &Path, more: &[&str]) -> Run {
 }
 
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries
         .map(|path| {
-            (
-                path.file_name().unwrap().to_str().unwrap().to_owned(),
-                fs::read(&path).unwrap(),
-            )
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())
         })
         .collect()
 }
@@ -62,11 +45,9 @@ fn alternative_names(pem: &[u8]) -> Vec<String> {
     let names = certificate.subject_alternative_name().unwrap().unwrap();
     let print = |name: &GeneralName| match name {
         GeneralName::DNSName(name) | GeneralName::URI(name) => (*name).to_owned(),
-        GeneralName::IPAddress(bytes) => bytes
-            .iter()
-            .map(u8::to_string)
-            .collect::<Vec<_>>()
-            .join("."),
+        GeneralName::IPAddress(bytes) => {
+            bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(".")
+        }
         other => panic!("{other:?}"),
     };
     names.value.general_names.iter().map(print).collect()
@@ -78,16 +59,9 @@ fn a_folder_is_made_once_and_then_kept() {
     let pki = dir.path().join("pki");
     init(&pki, &[]);
     let first = files(&pki);
-    for name in [
-        "ca",
-        "gateway",
-        "host-agent",
-        "metadata",
-        "vnc-proxy",
-        "nginx",
-        "operator",
-        "server",
-    ] {
+    for name in
+        ["ca", "gateway", "host-agent", "metadata", "vnc-proxy", "nginx", "operator", "server"]
+    {
         for end in ["pem", "key"] {
             let name = format!("{name}.{end}");
             assert!(first.contains_key(&name), "{name} is missing");
@@ -95,10 +69,7 @@ fn a_folder_is_made_once_and_then_kept() {
             assert_eq!(mode, if end == "key" { 0o600 } else { 0o644 }, "{name}");
         }
     }
-    assert_eq!(
-        fs::metadata(&pki).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
+    assert_eq!(fs::metadata(&pki).unwrap().permissions().mode() & 0o777, 0o700);
     init(&pki, &[]);
     assert_eq!(changed(&first, &files(&pki)), [""; 0]);
     assert_eq!(files(&pki).len(), first.len());
@@ -117,10 +88,7 @@ fn each_certificate_is_of_its_role_and_the_public_one_of_none() {
         alternative_names(&files["host-agent.pem"]),
         ["vmmgr://host-agent/host01", "host-agent.vmmgr.internal"]
     );
-    assert_eq!(
-        alternative_names(&files["metadata.pem"])[0],
-        "vmmgr://metadata/host01"
-    );
+    assert_eq!(alternative_names(&files["metadata.pem"])[0], "vmmgr://metadata/host01");
     assert_eq!(
         alternative_names(&files["server.pem"]),
         ["vmm.registry.local", "127.0.0.1", "kvm.registry.local"]
@@ -134,17 +102,8 @@ fn what_ends_soon_is_renewed_and_nothing_else() {
     let ca = Ca::load(dir.path()).unwrap();
     for days in [5, -1] {
         let identity = Some(Identity::new(Role::Gateway, "main").unwrap());
-        let request = LeafRequest {
-            identity,
-            names: Vec::new(),
-            server: true,
-            client: true,
-            days,
-        };
-        ca.issue(&request)
-            .unwrap()
-            .write(dir.path(), "gateway")
-            .unwrap();
+        let request = LeafRequest { identity, names: Vec::new(), server: true, client: true, days };
+        ca.issue(&request).unwrap().write(dir.path(), "gateway").unwrap();
         let before = files(dir.path());
         init(dir.path(), &[]);
         assert_eq!(
@@ -161,10 +120,7 @@ fn a_new_public_name_gets_into_the_public_certificate() {
     init(dir.path(), &[]);
     init(dir.path(), &["--public-name", "new.registry.local"]);
     let names = alternative_names(&files(dir.path())["server.pem"]);
-    assert!(
-        names.contains(&"new.registry.local".to_owned()),
-        "{names:?}"
-    );
+    assert!(names.contains(&"new.registry.local".to_owned()), "{names:?}");
 }
 
 #[test]
@@ -183,24 +139,13 @@ fn another_host_gets_its_own_certificates_and_not_the_ca_key() {
     init(&pki, &[]);
     let run = vmmctl(
         "http://127.0.0.1:1",
-        &[
-            "pki",
-            "host",
-            "host02",
-            "--dir",
-            pki.to_str().unwrap(),
-            "--out",
-            out.to_str().unwrap(),
-        ],
+        &["pki", "host", "host02", "--dir", pki.to_str().unwrap(), "--out", out.to_str().unwrap()],
     );
     assert_eq!(run.code, 0, "{}", run.err);
     let (ours, theirs) = (files(&pki), files(&out));
     assert_eq!(theirs["ca.pem"], ours["ca.pem"]);
     assert!(!theirs.contains_key("ca.key") && !theirs.contains_key("gateway.key"));
-    assert_eq!(
-        alternative_names(&theirs["host-agent.pem"])[0],
-        "vmmgr://host-agent/host02"
-    );
+    assert_eq!(alternative_names(&theirs["host-agent.pem"])[0], "vmmgr://host-agent/host02");
 }
 
 #[test]

@@ -26,11 +26,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// `GET /v1/hosts`, without the query.
     pub(crate) fn line(&self) -> String {
-        format!(
-            "{} {}",
-            self.method,
-            self.target.split('?').next().unwrap_or_default()
-        )
+        format!("{} {}", self.method, self.target.split('?').next().unwrap_or_default())
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -49,32 +45,17 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Self {
-            status,
-            kind: "application/json",
-            body: body.to_string(),
-            cut: false,
-        }
+        Self { status, kind: "application/json", body: body.to_string(), cut: false }
     }
 
     pub(crate) fn text(status: u16, kind: &'static str, body: &str) -> Self {
-        Self {
-            status,
-            kind,
-            body: body.to_owned(),
-            cut: false,
-        }
+        Self { status, kind, body: body.to_owned(), cut: false }
     }
 
     /// Newline-delimited JSON.
     pub(crate) fn lines(lines: &[Value]) -> Self {
         let body = lines.iter().map(|line| format!("{line}\n")).collect();
-        Self {
-            status: 200,
-            kind: "application/x-ndjson",
-            body,
-            cut: false,
-        }
+        Self { status: 200, kind: "application/x-ndjson", body, cut: false }
     }
 
     pub(crate) fn cut(mut self) -> Self {
@@ -121,10 +102,7 @@ impl Fake {
     pub(crate) fn new(answer: impl Fn(&Asked) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (asked, over) = (
-            Arc::new(Mutex::new(Vec::new())),
-            Arc::new(AtomicBool::new(false)),
-        );
+        let (asked, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (log, ended) = (asked.clone(), over.clone());
         let thread = std::thread::spawn(move || {
             for connection in listener.incoming() {
@@ -134,12 +112,7 @@ impl Fake {
                 serve(connection.unwrap(), &answer, &log);
             }
         });
-        Self {
-            url,
-            asked,
-            over,
-            thread: Some(thread),
-        }
+        Self { url, asked, over, thread: Some(thread) }
     }
 
     /// One answer for everything.
@@ -175,12 +148,7 @@ fn serve(mut connection: TcpStream, answer: &impl Fn(&Asked) -> Answer, log: &Mu
         return;
     };
     log.lock().unwrap().push(asked.clone());
-    let Answer {
-        status,
-        kind,
-        body,
-        cut,
-    } = answer(&asked);
+    let Answer { status, kind, body, cut } = answer(&asked);
     let length = body.len() + if cut { 100 } else { 0 };
     write!(
         connection,
@@ -209,12 +177,7 @@ fn read(connection: &TcpStream) -> Option<Asked> {
     let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
     let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body).unwrap();
-    Some(Asked {
-        method,
-        target,
-        authorization: header("authorization"),
-        body,
-    })
+    Some(Asked { method, target, authorization: header("authorization"), body })
 }
 
 /// The program, with nothing of this environment's settings.

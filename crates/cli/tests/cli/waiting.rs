@@ -27,28 +27,17 @@ fn addressed() -> Value {
 
 #[test]
 fn a_guest_with_its_seed_and_an_address_is_up() {
-    let fetches = ["meta-data", "user-data", "vendor-data"]
-        .map(|file| fetch(file, 200))
-        .to_vec();
+    let fetches = ["meta-data", "user-data", "vendor-data"].map(|file| fetch(file, 200)).to_vec();
     let server = guest(fetches, addressed());
     let run = vmmctl(&server.url, &["vm", "wait", "host01", VM, "--timeout", "5"]);
-    assert_eq!(
-        (run.code, run.out.as_str()),
-        (0, "169.254.3.4\n"),
-        "{}",
-        run.err
-    );
+    assert_eq!((run.code, run.out.as_str()), (0, "169.254.3.4\n"), "{}", run.err);
     assert!(run.err.contains("user-data: 200"), "{}", run.err);
 }
 
 #[test]
 fn half_a_seed_or_no_address_is_a_timeout() {
-    let all = ["meta-data", "user-data", "vendor-data"]
-        .map(|file| fetch(file, 200))
-        .to_vec();
-    let refused = ["meta-data", "user-data", "vendor-data"]
-        .map(|file| fetch(file, 503))
-        .to_vec();
+    let all = ["meta-data", "user-data", "vendor-data"].map(|file| fetch(file, 200)).to_vec();
+    let refused = ["meta-data", "user-data", "vendor-data"].map(|file| fetch(file, 503)).to_vec();
     for (fetches, addresses) in [
         (all.clone(), json!([])),
         (vec![fetch("meta-data", 200)], addressed()),

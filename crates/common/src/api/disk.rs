@@ -154,7 +154,11 @@ impl TargetName {
         if known && (3..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidName::new("device", text, "expected a target such as `vda` or a MAC address"))
+            Err(InvalidName::new(
+                "device",
+                text,
+                "expected a target such as `vda` or a MAC address",
+            ))
         }
     }
 
@@ -194,7 +198,17 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<DiskSize>(json);
         assert_eq!(read("2").unwrap().bytes(), 2 * GIB);
         assert_eq!(read("\"512M\"").unwrap().bytes(), 512 << 20);
-        for bad in ["\"10GG\"", "\"\"", "0", "-1", "1.5", "\"G\"", "\"99999999999999999999\"", "\"65T\"", "null"] {
+        for bad in [
+            "\"10GG\"",
+            "\"\"",
+            "0",
+            "-1",
+            "1.5",
+            "\"G\"",
+            "\"99999999999999999999\"",
+            "\"65T\"",
+            "null",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

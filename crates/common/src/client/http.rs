@@ -107,7 +107,10 @@ impl Peer {
         let status = response.status();
         let text = response.bytes().await.map_err(|error| self.away(&error))?;
         Err(serde_json::from_slice::<Problem>(&text).unwrap_or_else(|_| {
-            Problem::new(self.unreachable, format!("{} answered {status} without a reason", self.who))
+            Problem::new(
+                self.unreachable,
+                format!("{} answered {status} without a reason", self.who),
+            )
         }))
     }
 

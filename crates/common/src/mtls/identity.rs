@@ -125,7 +125,14 @@ mod tests {
             let id = Identity::new(role, "host01").unwrap();
             assert_eq!(id.to_string().parse::<Identity>().unwrap(), id);
         }
-        for bad in ["", "vmmgr://", "vmmgr://root/x", "vmmgr://host-agent/", "vmmgr://host-agent/a/b", "https://gateway/x"] {
+        for bad in [
+            "",
+            "vmmgr://",
+            "vmmgr://root/x",
+            "vmmgr://host-agent/",
+            "vmmgr://host-agent/a/b",
+            "https://gateway/x",
+        ] {
             assert!(bad.parse::<Identity>().is_err(), "{bad}");
         }
     }

@@ -13,18 +13,62 @@ use vmmgr_common::error::{ErrorCode, Problem};
 pub(crate) const METADATA_NAMESPACE: &str = "urn:iso-meta";
 
 const TOP: [&str; 25] = [
-    "name", "uuid", "title", "description", "metadata", "memory", "currentMemory", "maxMemory",
-    "memoryBacking", "vcpu", "vcpus", "iothreads", "sysinfo", "os", "features", "cpu", "clock", "pm",
-    "on_poweroff", "on_reboot", "on_crash", "devices", "numatune", "cputune", "resource",
+    "name",
+    "uuid",
+    "title",
+    "description",
+    "metadata",
+    "memory",
+    "currentMemory",
+    "maxMemory",
+    "memoryBacking",
+    "vcpu",
+    "vcpus",
+    "iothreads",
+    "sysinfo",
+    "os",
+    "features",
+    "cpu",
+    "clock",
+    "pm",
+    "on_poweroff",
+    "on_reboot",
+    "on_crash",
+    "devices",
+    "numatune",
+    "cputune",
+    "resource",
 ];
 /// No `hostdev`, `filesystem`, `shmem`, `redirdev`: they reach into the host.
 const DEVICES: [&str; 18] = [
-    "emulator", "disk", "interface", "controller", "serial", "console", "channel", "input",
-    "graphics", "video", "sound", "audio", "memballoon", "rng", "watchdog", "tpm", "panic", "hub",
+    "emulator",
+    "disk",
+    "interface",
+    "controller",
+    "serial",
+    "console",
+    "channel",
+    "input",
+    "graphics",
+    "video",
+    "sound",
+    "audio",
+    "memballoon",
+    "rng",
+    "watchdog",
+    "tpm",
+    "panic",
+    "hub",
 ];
 /// Files that every host has and that a guest may be given to read.
-const FIXED: [&str; 6] =
-    ["/usr/share/OVMF", "/usr/share/AAVMF", "/usr/share/qemu", "/usr/bin", "/dev/urandom", "/dev/random"];
+const FIXED: [&str; 6] = [
+    "/usr/share/OVMF",
+    "/usr/share/AAVMF",
+    "/usr/share/qemu",
+    "/usr/bin",
+    "/dev/urandom",
+    "/dev/random",
+];
 /// Elements whose text is prose.
 const PROSE: [&str; 4] = ["name", "title", "description", "entry"];
 
@@ -67,7 +111,10 @@ pub(crate) fn check_fragment(xml: &str, roots: &[PathBuf]) -> Result<(), Problem
 fn check_metadata(metadata: Node<'_, '_>) -> Result<(), Problem> {
     for child in metadata.descendants().skip(1).filter(Node::is_element) {
         if child.tag_name().namespace() != Some(METADATA_NAMESPACE) {
-            return Err(refuse(format!("<{}> is not allowed in <metadata>", child.tag_name().name())));
+            return Err(refuse(format!(
+                "<{}> is not allowed in <metadata>",
+                child.tag_name().name()
+            )));
         }
     }
     Ok(())
@@ -105,7 +152,10 @@ fn check_graphics(graphics: Node<'_, '_>) -> Result<(), Problem> {
     if listens.is_empty() || !listens.iter().all(closed) {
         return Err(refuse("<graphics> may only listen on a socket"));
     }
-    match ["port", "listen", "autoport", "websocket", "passwd"].iter().find(|name| graphics.has_attribute(**name)) {
+    match ["port", "listen", "autoport", "websocket", "passwd"]
+        .iter()
+        .find(|name| graphics.has_attribute(**name))
+    {
         Some(name) => Err(refuse(format!("<graphics {name}=…> is not allowed"))),
         None => Ok(()),
     }
@@ -113,11 +163,14 @@ fn check_graphics(graphics: Node<'_, '_>) -> Result<(), Problem> {
 
 /// A probed format would let a guest write a header that names a file of the host.
 fn check_disk(disk: Node<'_, '_>) -> Result<(), Problem> {
-    let driver = disk.children().find(|n| n.has_tag_name("driver")).and_then(|n| n.attribute("type"));
+    let driver =
+        disk.children().find(|n| n.has_tag_name("driver")).and_then(|n| n.attribute("type"));
     if !matches!(driver, Some("qcow2" | "raw")) {
         return Err(refuse("<disk> needs a driver of type qcow2 or raw"));
     }
-    match disk.descendants().find(|n| n.has_tag_name("backingStore") || n.has_tag_name("mirror") || n.has_tag_name("dataStore")) {
+    match disk.descendants().find(|n| {
+        n.has_tag_name("backingStore") || n.has_tag_name("mirror") || n.has_tag_name("dataStore")
+    }) {
         Some(odd) => Err(refuse(format!("<{}> is not allowed", odd.tag_name().name()))),
         None => Ok(()),
     }
@@ -131,7 +184,10 @@ fn check_tree(node: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> {
         }
         for attribute in element.attributes() {
             if attribute.namespace().is_some() {
-                return Err(refuse(format!("attribute {} of <{name}> is of a foreign namespace", attribute.name())));
+                return Err(refuse(format!(
+                    "attribute {} of <{name}> is of a foreign namespace",
+                    attribute.name()
+                )));
             }
             check_path(name, attribute.value(), roots)?;
         }
@@ -168,7 +224,11 @@ mod tests {
     #[test]
     fn what_reaches_into_the_host_is_refused() {
         let roots = [PathBuf::from("/pool")];
-        let disk = |source: &str| format!("<devices><disk type='file' device='disk'><driver type='qcow2'/><source file='{source}'/></disk></devices>");
+        let disk = |source: &str| {
+            format!(
+                "<devices><disk type='file' device='disk'><driver type='qcow2'/><source file='{source}'/></disk></devices>"
+            )
+        };
         check(&domain(&disk("/pool/a.qcow2")), &roots).unwrap();
         let bad = [
             "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg value='-x'/></qemu:commandline>".to_owned(),

@@ -93,7 +93,8 @@ fn disk(node: Node<'_, '_>) -> Disk {
 
 fn nic(node: Node<'_, '_>) -> Option<Nic> {
     let source = child(node, "source");
-    let place = ["bridge", "network", "dev"].iter().find_map(|key| source.and_then(|n| n.attribute(*key)));
+    let place =
+        ["bridge", "network", "dev"].iter().find_map(|key| source.and_then(|n| n.attribute(*key)));
     Some(Nic {
         kind: node.attribute("type").unwrap_or_default().to_owned(),
         mac: MacAddress::parse(&attribute(child(node, "mac"), "address")).ok()?,

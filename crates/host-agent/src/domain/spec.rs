@@ -65,7 +65,10 @@ impl TryFrom<&DomainCreate> for DomainSpec {
             text(field, value, 200)?;
         }
         if create.vcpus == 0 || create.vcpus > create.vcpus_max || create.vcpus_max > MOST_VCPUS {
-            return Err(refuse("vcpus", &format!("expected 1 <= vcpus <= vcpus_max <= {MOST_VCPUS}")));
+            return Err(refuse(
+                "vcpus",
+                &format!("expected 1 <= vcpus <= vcpus_max <= {MOST_VCPUS}"),
+            ));
         }
         if create.memory_mib < LEAST_MEMORY_MIB
             || create.memory_mib > create.memory_mib_max
@@ -73,7 +76,9 @@ impl TryFrom<&DomainCreate> for DomainSpec {
         {
             return Err(refuse(
                 "memory_mib",
-                &format!("expected {LEAST_MEMORY_MIB} <= memory_mib <= memory_mib_max <= {MOST_MEMORY_MIB}"),
+                &format!(
+                    "expected {LEAST_MEMORY_MIB} <= memory_mib <= memory_mib_max <= {MOST_MEMORY_MIB}"
+                ),
             ));
         }
         if create.arch == Arch::Aarch64 && create.firmware == Firmware::Bios {

@@ -67,7 +67,9 @@ pub(crate) fn find_device(xml: &str, name: &str) -> Option<Found> {
     let node = devices.children().find(|node| name_of(*node).as_deref() == Some(name))?;
     let child = |name: &str| node.children().find(|n| n.has_tag_name(name));
     let source = child("source")
-        .and_then(|s| ["file", "dev", "name", "bridge", "network"].iter().find_map(|key| s.attribute(*key)))
+        .and_then(|s| {
+            ["file", "dev", "name", "bridge", "network"].iter().find_map(|key| s.attribute(*key))
+        })
         .unwrap_or_default();
     Some(Found {
         xml: xml[node.range()].to_owned(),
@@ -84,7 +86,9 @@ mod tests {
 
     #[test]
     fn letters_go_on_past_z() {
-        for (number, text) in [(0, "a"), (25, "z"), (26, "aa"), (27, "ab"), (701, "zz"), (702, "aaa")] {
+        for (number, text) in
+            [(0, "a"), (25, "z"), (26, "aa"), (27, "ab"), (701, "zz"), (702, "aaa")]
+        {
             assert_eq!(letters(number), text);
         }
     }
@@ -110,7 +114,10 @@ mod tests {
         let xml = "<domain><devices><disk type='file' device='cdrom'><source file='/i.iso'/><target dev='sda' bus='sata'/></disk>\
                    <interface type='bridge'><mac address='52:54:00:AA:00:01'/><source bridge='br0'/></interface></devices></domain>";
         let disk = find_device(xml, "sda").unwrap();
-        assert_eq!((disk.device.as_str(), disk.source.as_str(), disk.bus.as_str()), ("cdrom", "/i.iso", "sata"));
+        assert_eq!(
+            (disk.device.as_str(), disk.source.as_str(), disk.bus.as_str()),
+            ("cdrom", "/i.iso", "sata")
+        );
         assert!(disk.xml.starts_with("<disk") && disk.xml.ends_with("</disk>"));
         assert_eq!(find_device(xml, "52:54:00:aa:00:01").unwrap().element, "interface");
         assert!(find_device(xml, "vda").is_none());

@@ -25,8 +25,22 @@ const BUILT_IN: [(&str, &str); 5] = [
 const FUEL: u64 = 200_000;
 /// What we set ourselves: a request cannot.
 const OURS: [&str; 16] = [
-    "virt_type", "name", "uuid", "description", "record", "memory_mib", "memory_mib_max", "vcpus",
-    "vcpus_max", "seed_serial", "machine", "uefi", "cpu_model", "pcie", "console_log", "vnc",
+    "virt_type",
+    "name",
+    "uuid",
+    "description",
+    "record",
+    "memory_mib",
+    "memory_mib_max",
+    "vcpus",
+    "vcpus_max",
+    "seed_serial",
+    "machine",
+    "uefi",
+    "cpu_model",
+    "pcie",
+    "console_log",
+    "vnc",
 ];
 
 /// What the host adds to a request.
@@ -84,10 +98,17 @@ impl Templates {
     }
 
     /// The XML of a guest; not yet judged by [`super::policy`].
-    pub(crate) fn render_domain(&self, spec: &DomainSpec, host: &HostFacts<'_>) -> Result<String, Problem> {
+    pub(crate) fn render_domain(
+        &self,
+        spec: &DomainSpec,
+        host: &HostFacts<'_>,
+    ) -> Result<String, Problem> {
         let create = spec.get();
         let name = match &create.template {
-            Some(name) if Arch::X86_64.as_str() != name.as_str() && Arch::Aarch64.as_str() != name.as_str() => {
+            Some(name)
+                if Arch::X86_64.as_str() != name.as_str()
+                    && Arch::Aarch64.as_str() != name.as_str() =>
+            {
                 format!("operator/{name}")
             }
             Some(name) => format!("domain/{name}"),
@@ -114,7 +135,8 @@ impl Templates {
         if odd.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = odd.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
+        let names: Vec<String> =
+            odd.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
         Err(Problem::new(
             ErrorCode::InvalidValue,
             format!("the template has no variable {}", names.join(", ")),
@@ -132,7 +154,12 @@ impl Templates {
     }
 
     /// A CD-ROM drive.
-    pub(crate) fn render_cdrom(&self, path: Option<&str>, target: &str, bus: &str) -> Result<String, Problem> {
+    pub(crate) fn render_cdrom(
+        &self,
+        path: Option<&str>,
+        target: &str,
+        bus: &str,
+    ) -> Result<String, Problem> {
         self.render("device/cdrom", context! { path, target, bus })
     }
 }
@@ -184,7 +211,8 @@ fn operator_files(dir: Option<&Path>) -> Result<Vec<(ResourceName, String)>, Pro
     let mut files = Vec::new();
     for entry in fs_err::read_dir(dir).map_err(bad)? {
         let path = entry.map_err(bad)?.path();
-        let stem = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".xml.j2"));
+        let stem =
+            path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".xml.j2"));
         if let Some(stem) = stem {
             files.push((ResourceName::parse(stem)?, fs_err::read_to_string(&path).map_err(bad)?));
         }
@@ -248,7 +276,8 @@ mod tests {
     #[test]
     fn only_variables_that_the_template_declares_are_taken() {
         let dir = tempfile::tempdir().unwrap();
-        let text = include_str!("../../templates/domain/x86_64.xml.j2").replace("<clock offset='utc'/>", "<clock offset='{{ clock }}'/>");
+        let text = include_str!("../../templates/domain/x86_64.xml.j2")
+            .replace("<clock offset='utc'/>", "<clock offset='{{ clock }}'/>");
         fs_err::write(dir.path().join("clocked.xml.j2"), text).unwrap();
         let templates = Templates::load(Some(dir.path())).unwrap();
         let host = HostFacts { virt_type: "qemu", console_log_dir: "/l".as_ref() };
@@ -260,11 +289,14 @@ mod tests {
         for odd in ["nope", "uuid", "virt_type"] {
             let mut create = create.clone();
             create.variables.insert(odd.into(), "x".into());
-            let problem = templates.render_domain(&DomainSpec::try_from(&create).unwrap(), &host).unwrap_err();
+            let problem = templates
+                .render_domain(&DomainSpec::try_from(&create).unwrap(), &host)
+                .unwrap_err();
             assert_eq!(problem.status, 422, "{odd}");
         }
         create.template = Some(ResourceName::parse("absent").unwrap());
-        let problem = templates.render_domain(&DomainSpec::try_from(&create).unwrap(), &host).unwrap_err();
+        let problem =
+            templates.render_domain(&DomainSpec::try_from(&create).unwrap(), &host).unwrap_err();
         assert_eq!(problem.status, 404);
     }
 }

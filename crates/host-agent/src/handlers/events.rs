@@ -18,9 +18,7 @@ use crate::ops::Engine;
 /// A silent stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-fn ndjson(
-    lines: impl Stream<Item = Result<Bytes, Infallible>> + 'static,
-) -> HttpResponse {
+fn ndjson(lines: impl Stream<Item = Result<Bytes, Infallible>> + 'static) -> HttpResponse {
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
 }
 

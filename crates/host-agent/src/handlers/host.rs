@@ -12,11 +12,15 @@ use crate::ops::Engine;
 pub(super) async fn host(engine: web::Data<Engine>) -> Result<web::Json<HostInfo>, Problem> {
     let context = engine.context();
     let raw = context.hypervisor.host().await?;
-    let offers = |arch: Arch| raw.capabilities_xml.contains(&format!("<arch name='{}'>", arch.as_str()));
+    let offers =
+        |arch: Arch| raw.capabilities_xml.contains(&format!("<arch name='{}'>", arch.as_str()));
     Ok(web::Json(HostInfo {
         host: context.host.clone(),
         arch: raw.arch,
-        guest_archs: [Arch::X86_64, Arch::Aarch64].into_iter().filter(|arch| offers(*arch)).collect(),
+        guest_archs: [Arch::X86_64, Arch::Aarch64]
+            .into_iter()
+            .filter(|arch| offers(*arch))
+            .collect(),
         virt_type: match context.virt_type {
             VirtType::Kvm => "kvm".to_owned(),
             VirtType::Auto | VirtType::Qemu => "qemu".to_owned(),

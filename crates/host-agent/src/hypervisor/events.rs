@@ -58,7 +58,8 @@ impl Subscription {
         connection: &Connect,
         sink: impl Fn(Event) + Clone + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let boxed = || -> *mut c_void { Box::into_raw(Box::new(Box::new(sink.clone()) as Sink)).cast() };
+        let boxed =
+            || -> *mut c_void { Box::into_raw(Box::new(Box::new(sink.clone()) as Sink)).cast() };
         let lifecycle: unsafe extern "C" fn(
             sys::virConnectPtr,
             sys::virDomainPtr,
@@ -85,20 +86,32 @@ impl Subscription {
             [
                 (
                     sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                    Some(std::mem::transmute::<*const (), unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void)>(lifecycle as *const ())),
+                    Some(std::mem::transmute::<
+                        *const (),
+                        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void),
+                    >(lifecycle as *const ())),
                 ),
                 (sys::VIR_DOMAIN_EVENT_ID_REBOOT, Some(on_reboot)),
                 (
                     sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-                    Some(std::mem::transmute::<*const (), unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void)>(device as *const ())),
+                    Some(std::mem::transmute::<
+                        *const (),
+                        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void),
+                    >(device as *const ())),
                 ),
                 (
                     sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-                    Some(std::mem::transmute::<*const (), unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void)>(device as *const ())),
+                    Some(std::mem::transmute::<
+                        *const (),
+                        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void),
+                    >(device as *const ())),
                 ),
                 (
                     sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-                    Some(std::mem::transmute::<*const (), unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void)>(metadata as *const ())),
+                    Some(std::mem::transmute::<
+                        *const (),
+                        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void),
+                    >(metadata as *const ())),
                 ),
             ]
         };
@@ -156,7 +169,8 @@ impl Subscription {
             }
         }
         // SAFETY: as above.
-        let gone = unsafe { sys::virConnectUnregisterCloseCallback(connection.as_ptr(), Some(on_close)) };
+        let gone =
+            unsafe { sys::virConnectUnregisterCloseCallback(connection.as_ptr(), Some(on_close)) };
         if gone < 0 {
             tracing::debug!("the close callback was gone with its connection");
         }

@@ -62,7 +62,9 @@ fn translate(error: &Error, id: Option<VmId>) -> HypervisorError {
     match (code, id) {
         (sys::VIR_ERR_NO_DOMAIN, Some(id)) => HypervisorError::NoSuchDomain(id),
         (sys::VIR_ERR_DOM_EXIST, Some(id)) => HypervisorError::AlreadyExists(id),
-        (sys::VIR_ERR_OPERATION_INVALID, _) => HypervisorError::WrongState(error.message().to_owned()),
+        (sys::VIR_ERR_OPERATION_INVALID, _) => {
+            HypervisorError::WrongState(error.message().to_owned())
+        }
         (sys::VIR_ERR_NO_CONNECT | sys::VIR_ERR_INVALID_CONN | sys::VIR_ERR_RPC, _) => {
             HypervisorError::Unreachable
         }
@@ -200,11 +202,10 @@ impl Hypervisor for Libvirt {
     }
 
     async fn undefine(&self, id: VmId) -> Result<(), HypervisorError> {
-        let basic = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-        let all = basic
-            | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+        let basic =
+            sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+        let all =
+            basic | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
         self.on_domain("undefine", CHANGE, id, move |domain| match domain.undefine_flags(all) {
             // A driver without checkpoints and NVRAM refuses their flags before it does anything.
             Err(error) if error.code().to_raw() == sys::VIR_ERR_INVALID_ARG => {
@@ -320,7 +321,8 @@ fn merge(merged: &mut BTreeMap<String, InterfaceAddresses>, interface: virt::dom
             0 => address.addr.clone(),
             prefix => format!("{}/{prefix}", address.addr),
         };
-        let known = |a: &InterfaceAddress| a.address.split('/').next() == Some(address.addr.as_str());
+        let known =
+            |a: &InterfaceAddress| a.address.split('/').next() == Some(address.addr.as_str());
         if !entry.addresses.iter().any(known) {
             let family = if address.addr.contains(':') { "ipv6" } else { "ipv4" };
             entry.addresses.push(InterfaceAddress { address: text, family: family.to_owned() });

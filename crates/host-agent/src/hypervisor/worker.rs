@@ -4,7 +4,9 @@
 //! libvirt never answers costs one thread until the keep-alive closes the connection, and never
 //! the service.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use vmmgr_common::api::operation::{
-    Operation, OperationRequest, OperationState, Outcome,
-};
+use vmmgr_common::api::operation::{Operation, OperationRequest, OperationState, Outcome};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::OperationId;
 use vmmgr_common::request_id;
@@ -130,8 +128,12 @@ impl Engine {
         let vm = operation.vm.map(|vm| vm.to_string()).unwrap_or_default();
         let request_id = request_id::current().unwrap_or_default();
         match &operation.problem {
-            None => tracing::info!(request_id, operation.id = %operation.id, vm.id = vm, took_ms, "{} succeeded", operation.verb),
-            Some(problem) => tracing::warn!(request_id, operation.id = %operation.id, vm.id = vm, took_ms, code = problem.code.as_str(), "{} failed: {problem}", operation.verb),
+            None => {
+                tracing::info!(request_id, operation.id = %operation.id, vm.id = vm, took_ms, "{} succeeded", operation.verb)
+            }
+            Some(problem) => {
+                tracing::warn!(request_id, operation.id = %operation.id, vm.id = vm, took_ms, code = problem.code.as_str(), "{} failed: {problem}", operation.verb)
+            }
         }
     }
 
@@ -241,4 +243,3 @@ impl Engine {
 pub(crate) fn no_such(id: OperationId) -> Problem {
     Problem::new(ErrorCode::NoSuchOperation, format!("operation {id} is not known on this host"))
 }
-

@@ -147,11 +147,14 @@ impl Journal {
                 .map_err(failed)?;
             let mut entries = Vec::new();
             for id in ids {
-                let entry = OperationId::parse(&id).map_err(Problem::from).and_then(|id| read(db, id));
+                let entry =
+                    OperationId::parse(&id).map_err(Problem::from).and_then(|id| read(db, id));
                 match entry {
                     Ok(Some(entry)) => entries.push(entry),
                     Ok(None) => {}
-                    Err(problem) => tracing::error!(operation.id = %id, %problem, "left an operation alone"),
+                    Err(problem) => {
+                        tracing::error!(operation.id = %id, %problem, "left an operation alone")
+                    }
                 }
             }
             Ok(entries)
@@ -160,7 +163,12 @@ impl Journal {
     }
 
     /// Records a volume as ours, before it is made.
-    pub(crate) async fn own_volume(&self, path: &str, vm: VmId, op: OperationId) -> Result<(), Problem> {
+    pub(crate) async fn own_volume(
+        &self,
+        path: &str,
+        vm: VmId,
+        op: OperationId,
+    ) -> Result<(), Problem> {
         let (path, vm, op) = (path.to_owned(), vm.to_string(), op.to_string());
         self.with(move |db| {
             db.execute("INSERT OR REPLACE INTO volume VALUES (?1, ?2, ?3)", params![path, vm, op])
@@ -182,8 +190,9 @@ impl Journal {
     /// Volumes of a guest that we made.
     pub(crate) async fn volumes(&self, vm: VmId) -> Result<Vec<String>, Problem> {
         self.with(move |db| {
-            let mut query =
-                db.prepare("SELECT path FROM volume WHERE vm = ?1 ORDER BY path").map_err(failed)?;
+            let mut query = db
+                .prepare("SELECT path FROM volume WHERE vm = ?1 ORDER BY path")
+                .map_err(failed)?;
             query
                 .query_map([vm.to_string()], |row| row.get(0))
                 .and_then(Iterator::collect)

@@ -44,7 +44,9 @@ pub(super) async fn make(context: &Context, work: &Work) -> Result<Planned, Prob
         Work::Delete { vm } => delete(context, *vm).await,
         Work::Attach { vm, attachment } => attach(context, *vm, attachment).await,
         Work::Detach { vm, device } => detach(context, *vm, device).await,
-        Work::ChangeMedium { vm, device, medium } => change_medium(context, *vm, device, medium).await,
+        Work::ChangeMedium { vm, device, medium } => {
+            change_medium(context, *vm, device, medium).await
+        }
         Work::ImportImage { gold } => Ok(vec![Step::EnsureImage { gold: gold.clone() }].into()),
     }
 }
@@ -78,7 +80,11 @@ async fn create(context: &Context, create: &DomainCreate) -> Result<Vec<Step>, P
     if create.seed_mode == SeedMode::Iso {
         let path = context.volumes.seed_path(vm);
         let bus = "sata";
-        let xml = context.templates.render_cdrom(Some(&path), "sda", cdrom_bus(create.arch.as_str(), bus))?;
+        let xml = context.templates.render_cdrom(
+            Some(&path),
+            "sda",
+            cdrom_bus(create.arch.as_str(), bus),
+        )?;
         policy::check_fragment(&xml, &context.roots())?;
         steps.push(Step::WriteSeedIso { vm, path });
         steps.push(Step::Attach { vm, xml, device: "sda".to_owned() });
@@ -120,7 +126,10 @@ impl Guest {
     }
 
     fn running(&self) -> bool {
-        !matches!(self.raw.state, DomainState::ShutOff | DomainState::Crashed | DomainState::NoState)
+        !matches!(
+            self.raw.state,
+            DomainState::ShutOff | DomainState::Crashed | DomainState::NoState
+        )
     }
 
     fn next_target(&self, prefix: &str) -> String {
@@ -135,14 +144,19 @@ impl Guest {
         target::find_device(&self.definition, &name)
             .or_else(|| target::find_device(&self.raw.xml, &name))
             .map(|found| (name.clone(), found))
-            .ok_or_else(|| Problem::new(ErrorCode::NoSuchDevice, format!("guest {vm} has no {name}")))
+            .ok_or_else(|| {
+                Problem::new(ErrorCode::NoSuchDevice, format!("guest {vm} has no {name}"))
+            })
     }
 }
 
 fn device<'a>(context: &'a Context, name: &ResourceName) -> Result<&'a DeviceConfig, Problem> {
     context.devices.iter().find(|device| device.name() == name).ok_or_else(|| {
-        Problem::new(ErrorCode::NoSuchRecord, format!("host {} has no device `{name}`", context.host))
-            .hint("the host's devices are in its record (`GET /v1/hosts/{host}`)")
+        Problem::new(
+            ErrorCode::NoSuchRecord,
+            format!("host {} has no device `{name}`", context.host),
+        )
+        .hint("the host's devices are in its record (`GET /v1/hosts/{host}`)")
     })
 }
 
@@ -160,7 +174,9 @@ async fn attach(context: &Context, vm: VmId, attachment: &Attachment) -> Result<
     }
     match attachment {
         Attachment::Disk { device: name, size, gold } => match device(context, name)? {
-            DeviceConfig::Disk { .. } => attach_disk(context, vm, &guest, *size, gold.as_ref()).await,
+            DeviceConfig::Disk { .. } => {
+                attach_disk(context, vm, &guest, *size, gold.as_ref()).await
+            }
             _ => Err(wrong_kind(name, "disk")),
         },
         Attachment::Nic { device: name, mac } => match device(context, name)? {
@@ -210,9 +226,13 @@ fn attach_nic(
     mac: Option<MacAddress>,
 ) -> Result<Planned, Problem> {
     let mac = mac.unwrap_or_default();
-    let taken = context.inventory.snapshot().domains.iter().any(|d| d.nics.iter().any(|n| n.mac == mac));
+    let taken =
+        context.inventory.snapshot().domains.iter().any(|d| d.nics.iter().any(|n| n.mac == mac));
     if taken || guest.macs.contains(&mac) {
-        return Err(Problem::new(ErrorCode::AlreadyExists, format!("address {mac} is in use on host {}", context.host)));
+        return Err(Problem::new(
+            ErrorCode::AlreadyExists,
+            format!("address {mac} is in use on host {}", context.host),
+        ));
     }
     let xml = context.templates.render_nic(mac, bridge.as_str())?;
     policy::check_fragment(&xml, &context.roots())?;
@@ -226,7 +246,12 @@ fn attach_nic(
     Ok(Planned { steps, outcome: Outcome { mac: Some(mac), ..Outcome::default() } })
 }
 
-fn attach_cdrom(context: &Context, vm: VmId, guest: &Guest, medium: &Medium) -> Result<Planned, Problem> {
+fn attach_cdrom(
+    context: &Context,
+    vm: VmId,
+    guest: &Guest,
+    medium: &Medium,
+) -> Result<Planned, Problem> {
     if guest.running() {
         return Err(Problem::new(
             ErrorCode::WrongState,
@@ -244,7 +269,11 @@ fn attach_cdrom(context: &Context, vm: VmId, guest: &Guest, medium: &Medium) -> 
 }
 
 /// The medium's file, and what has to be done to have it.
-fn medium_path(context: &Context, vm: VmId, medium: &Medium) -> Result<(Vec<Step>, Option<String>), Problem> {
+fn medium_path(
+    context: &Context,
+    vm: VmId,
+    medium: &Medium,
+) -> Result<(Vec<Step>, Option<String>), Problem> {
     match medium {
         Medium::Empty => Ok((Vec::new(), None)),
         Medium::Seed => {
@@ -259,7 +288,11 @@ fn medium_path(context: &Context, vm: VmId, medium: &Medium) -> Result<(Vec<Step
                 Some(real) => Ok((Vec::new(), Some(real.to_string_lossy().into_owned()))),
                 None => Err(Problem::new(
                     ErrorCode::InvalidValue,
-                    format!("`{}` is not a file in an allowed folder of host {}", path.escape_debug(), context.host),
+                    format!(
+                        "`{}` is not a file in an allowed folder of host {}",
+                        path.escape_debug(),
+                        context.host
+                    ),
                 )
                 .hint("put the ISO below one of the agent's local_roots")),
             }
@@ -276,7 +309,10 @@ async fn change_medium(
     let guest = Guest::read(context, vm).await?;
     let (name, found) = guest.find(vm, device)?;
     if found.device != "cdrom" {
-        return Err(Problem::new(ErrorCode::InvalidValue, format!("{name} of guest {vm} is no CD-ROM drive")));
+        return Err(Problem::new(
+            ErrorCode::InvalidValue,
+            format!("{name} of guest {vm} is no CD-ROM drive"),
+        ));
     }
     let (mut steps, path) = medium_path(context, vm, medium)?;
     let xml = context.templates.render_cdrom(path.as_deref(), &name, &found.bus)?;
@@ -298,14 +334,21 @@ async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Plann
         steps.extend([step, Step::SetCallers { vm, macs, old: guest.macs.clone() }]);
         return Ok(Planned { steps, outcome });
     }
-    let boots = guest.disks.iter().find(|disk| disk.device == "disk").is_some_and(|d| d.target == name);
+    let boots =
+        guest.disks.iter().find(|disk| disk.device == "disk").is_some_and(|d| d.target == name);
     if boots && guest.running() {
-        return Err(Problem::new(ErrorCode::WrongState, format!("{name} is the boot disk of guest {vm}, which runs"))
-            .hint("shut the guest down first"));
+        return Err(Problem::new(
+            ErrorCode::WrongState,
+            format!("{name} is the boot disk of guest {vm}, which runs"),
+        )
+        .hint("shut the guest down first"));
     }
     if found.device == "cdrom" && guest.running() {
-        return Err(Problem::new(ErrorCode::WrongState, format!("guest {vm} runs; {name} cannot be unplugged"))
-            .hint("change its medium instead, or shut the guest down"));
+        return Err(Problem::new(
+            ErrorCode::WrongState,
+            format!("guest {vm} runs; {name} cannot be unplugged"),
+        )
+        .hint("change its medium instead, or shut the guest down"));
     }
     steps.push(step);
     if context.journal.volumes(vm).await?.contains(&found.source) {

@@ -167,7 +167,10 @@ impl Step {
 
 async fn affect(context: &Context, vm: VmId) -> Result<Affect, Problem> {
     let state = context.hypervisor.domain(vm).await?.state;
-    Ok(Affect { live: state != DomainState::ShutOff && state != DomainState::Crashed, config: true })
+    Ok(Affect {
+        live: state != DomainState::ShutOff && state != DomainState::Crashed,
+        config: true,
+    })
 }
 
 async fn attach(
@@ -213,7 +216,9 @@ async fn detach(context: &Context, vm: VmId, xml: &str, device: &str) -> Result<
                 ErrorCode::WrongState,
                 format!("guest {vm} does not let go of {device}"),
             )
-            .hint("a guest that is still booting ignores the request; try again, or stop it first"));
+            .hint(
+                "a guest that is still booting ignores the request; try again, or stop it first",
+            ));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -105,11 +105,14 @@ impl Images {
             None => self.download(&gold.uri, &part, progress).await,
         };
         let done = match brought {
-            Ok(sha256) => self.take(&name, &part, Record { sha256, ..wanted.clone() }, &wanted.sha256),
+            Ok(sha256) => {
+                self.take(&name, &part, Record { sha256, ..wanted.clone() }, &wanted.sha256)
+            }
             Err(problem) => Err(problem),
         };
         if done.is_err() && part.exists() {
-            fs_err::remove_file(&part).map_err(|error| io_problem("cannot remove", &part, &error))?;
+            fs_err::remove_file(&part)
+                .map_err(|error| io_problem("cannot remove", &part, &error))?;
         }
         done
     }
@@ -120,14 +123,18 @@ impl Images {
             return Ok(None);
         }
         let refuse = |why: &str| {
-            Problem::new(ErrorCode::InvalidValue, format!("uri: `{}` {why}", gold.uri.escape_debug()))
-                .hint("expected http://, https:// or a path below one of the agent's local_roots")
+            Problem::new(
+                ErrorCode::InvalidValue,
+                format!("uri: `{}` {why}", gold.uri.escape_debug()),
+            )
+            .hint("expected http://, https:// or a path below one of the agent's local_roots")
         };
         if !gold.uri.starts_with('/') {
             return Err(refuse("is neither a URL nor an absolute path"));
         }
         // Links are followed first, so that none leads out of the allowed folders.
-        let real = fs_err::canonicalize(&gold.uri).map_err(|_| refuse("does not exist on the host"))?;
+        let real =
+            fs_err::canonicalize(&gold.uri).map_err(|_| refuse("does not exist on the host"))?;
         let allowed = self.local_roots.iter().filter_map(|root| fs_err::canonicalize(root).ok());
         let meta = fs_err::metadata(&real).map_err(|_| refuse("cannot be read"))?;
         if !allowed.into_iter().any(|root| real.starts_with(&root)) || !meta.is_file() {
@@ -148,7 +155,8 @@ impl Images {
 
     fn base(&self, sha256: &str) -> Result<Base, Problem> {
         let path = self.dir.join(format!("{sha256}.img"));
-        let mut file = std::fs::File::open(&path).map_err(|e| io_problem("cannot open", &path, &e))?;
+        let mut file =
+            std::fs::File::open(&path).map_err(|e| io_problem("cannot open", &path, &e))?;
         let found = inspect(&mut file)?;
         Ok(Base { path, format: found.format, virtual_size: found.virtual_size })
     }
@@ -158,7 +166,10 @@ impl Images {
         if !pinned.is_empty() && pinned != record.sha256 {
             return Err(Problem::new(
                 ErrorCode::UnfitImage,
-                format!("gold image {}: its SHA-256 is {}, not the pinned one", record.uri, record.sha256),
+                format!(
+                    "gold image {}: its SHA-256 is {}, not the pinned one",
+                    record.uri, record.sha256
+                ),
             ));
         }
         let bad = |error: std::io::Error| io_problem("cannot finish", part, &error);
@@ -186,14 +197,19 @@ impl Images {
         part: &Path,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<String, Problem> {
-        let response =
-            self.http.get(uri).send().await.map_err(|error| origin_failed(uri, &error.to_string()))?;
+        let response = self
+            .http
+            .get(uri)
+            .send()
+            .await
+            .map_err(|error| origin_failed(uri, &error.to_string()))?;
         if !response.status().is_success() {
             return Err(origin_failed(uri, &format!("the origin answered {}", response.status())));
         }
         let expected = response.content_length();
         let mut body = response.bytes_stream();
-        let mut file = std::fs::File::create(part).map_err(|e| io_problem("cannot write", part, &e))?;
+        let mut file =
+            std::fs::File::create(part).map_err(|e| io_problem("cannot write", part, &e))?;
         let (mut digest, mut length, mut told) = (Sha256::new(), 0_u64, 0_u64);
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|error| origin_failed(uri, &error.to_string()))?;
@@ -254,7 +270,8 @@ mod tests {
     use super::*;
 
     fn gold(uri: &str) -> GoldImage {
-        serde_json::from_value(serde_json::json!({"name": "g", "arch": "x86_64", "uri": uri})).unwrap()
+        serde_json::from_value(serde_json::json!({"name": "g", "arch": "x86_64", "uri": uri}))
+            .unwrap()
     }
 
     #[tokio::test]
@@ -268,7 +285,8 @@ mod tests {
         let lines = Mutex::new(0);
         let tell = |_: String| *lines.lock().unwrap() += 1;
         let gold_record = gold(file.to_str().unwrap());
-        let (a, b) = tokio::join!(images.ensure(&gold_record, &tell), images.ensure(&gold_record, &tell));
+        let (a, b) =
+            tokio::join!(images.ensure(&gold_record, &tell), images.ensure(&gold_record, &tell));
         assert_eq!(a.unwrap(), b.unwrap());
         assert_eq!(*lines.lock().unwrap(), 1);
         fs_err::write(&file, vec![8; 8192]).unwrap();
@@ -283,7 +301,8 @@ mod tests {
         fs_err::create_dir(&source).unwrap();
         fs_err::write(source.join("odd"), b"x").unwrap();
         fs_err::write(dir.path().join("outside.raw"), vec![0; 512]).unwrap();
-        std::os::unix::fs::symlink(dir.path().join("outside.raw"), source.join("link.raw")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("outside.raw"), source.join("link.raw"))
+            .unwrap();
         let images = Images::new(store.clone(), vec![source.clone()]).unwrap();
         let at = |name: &str| source.join(name).to_string_lossy().into_owned();
         for (uri, status) in [

@@ -127,7 +127,9 @@ fn check_extensions(head: &[u8], mut at: usize) -> Result<(), Problem> {
             return Err(unfit("the image names a data file"));
         }
         let padded = usize::try_from(length.next_multiple_of(8)).unwrap_or(usize::MAX);
-        at = next.checked_add(padded).ok_or_else(|| unfit("a qcow2 header extension is too long"))?;
+        at = next
+            .checked_add(padded)
+            .ok_or_else(|| unfit("a qcow2 header extension is too long"))?;
     }
     Err(unfit("the qcow2 header extensions do not end"))
 }
@@ -153,8 +155,16 @@ mod tests {
         qemu_img(&["create", "-q", "-f", "qcow2", "plain", "64M"], at);
         qemu_img(&["create", "-q", "-f", "qcow2", "-o", "compat=0.10", "old", "64M"], at);
         qemu_img(&["create", "-q", "-f", "raw", "raw", "1M"], at);
-        for (name, format, size) in [("plain", Format::Qcow2, 64 << 20), ("old", Format::Qcow2, 64 << 20), ("raw", Format::Raw, 1 << 20)] {
-            assert_eq!(judge(at, name).unwrap(), Inspected { format, virtual_size: size }, "{name}");
+        for (name, format, size) in [
+            ("plain", Format::Qcow2, 64 << 20),
+            ("old", Format::Qcow2, 64 << 20),
+            ("raw", Format::Raw, 1 << 20),
+        ] {
+            assert_eq!(
+                judge(at, name).unwrap(),
+                Inspected { format, virtual_size: size },
+                "{name}"
+            );
         }
         qemu_img(&["create", "-q", "-f", "qcow2", "-b", "plain", "-F", "qcow2", "backed"], at);
         qemu_img(&["create", "-q", "-f", "qcow2", "-o", "data_file=elsewhere", "split", "64M"], at);

@@ -14,7 +14,9 @@ pub(super) async fn run<A: AsRef<OsStr>>(args: &[A]) -> Result<(), Problem> {
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| Problem::new(ErrorCode::Internal, format!("cannot run qemu-img: {error}")))?;
+        .map_err(|error| {
+            Problem::new(ErrorCode::Internal, format!("cannot run qemu-img: {error}"))
+        })?;
     if output.status.success() {
         return Ok(());
     }

@@ -32,7 +32,10 @@ impl Volumes {
     /// A fresh path for the guest's disk at `target`.
     pub(crate) fn path_for(&self, target: &str, vm: VmId) -> String {
         let random = uuid::Uuid::new_v4().simple().to_string();
-        self.dir.join(format!("{target}-{vm}-{}.qcow2", &random[..8])).to_string_lossy().into_owned()
+        self.dir
+            .join(format!("{target}-{vm}-{}.qcow2", &random[..8]))
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// A fresh path for the guest's seed.
@@ -42,11 +45,20 @@ impl Volumes {
     }
 
     /// A thin disk of `size` over `base`.
-    pub(crate) async fn create_overlay(&self, base: &Base, path: &str, size: DiskSize) -> Result<(), Problem> {
+    pub(crate) async fn create_overlay(
+        &self,
+        base: &Base,
+        path: &str,
+        size: DiskSize,
+    ) -> Result<(), Problem> {
         if size.bytes() < base.virtual_size {
             return Err(Problem::new(
                 ErrorCode::InvalidValue,
-                format!("size: {} bytes are asked for, the gold image holds {}", size.bytes(), base.virtual_size),
+                format!(
+                    "size: {} bytes are asked for, the gold image holds {}",
+                    size.bytes(),
+                    base.virtual_size
+                ),
             )
             .hint("ask for at least the gold image's size"));
         }
@@ -106,7 +118,10 @@ impl Volumes {
                 let fresh = self.dir.join(format!(".new-{name}"));
                 Ok((path, fresh))
             }
-            _ => Err(Problem::new(ErrorCode::Internal, format!("{} is not in the pool", path.display()))),
+            _ => Err(Problem::new(
+                ErrorCode::Internal,
+                format!("{} is not in the pool", path.display()),
+            )),
         }
     }
 }
@@ -150,7 +165,8 @@ mod tests {
         let path = volumes.path_for("vda", vm);
         assert_ne!(path, volumes.path_for("vda", vm));
         volumes.create_blank(&path, DiskSize::parse("16M").unwrap()).await.unwrap();
-        let base = Base { path: path.clone().into(), format: Format::Qcow2, virtual_size: 16 << 20 };
+        let base =
+            Base { path: path.clone().into(), format: Format::Qcow2, virtual_size: 16 << 20 };
         let small = volumes
             .create_overlay(&base, &volumes.path_for("vdb", vm), DiskSize::parse("8M").unwrap())
             .await
@@ -158,7 +174,9 @@ mod tests {
         assert_eq!(small.status, 422);
         let broken = Base { path: dir.path().join("absent"), ..base.clone() };
         let over = volumes.path_for("vdb", vm);
-        assert!(volumes.create_overlay(&broken, &over, DiskSize::parse("1G").unwrap()).await.is_err());
+        assert!(
+            volumes.create_overlay(&broken, &over, DiskSize::parse("1G").unwrap()).await.is_err()
+        );
         volumes.create_overlay(&base, &over, DiskSize::parse("1G").unwrap()).await.unwrap();
         assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 2);
         for _ in 0..2 {

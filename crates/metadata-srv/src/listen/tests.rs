@@ -21,32 +21,17 @@ async fn serving(folder: &Path, limits: Limits) -> SocketAddr {
     let store = Store::open(&folder.join("seeds"), Defaults::default()).unwrap();
     let (vm, mac) = (VmId::parse(VM).unwrap(), MacAddress::parse(MAC).unwrap());
     let spec = SeedSpec::default();
-    store
-        .put(SeedRecord {
-            vm,
-            spec,
-            macs: vec![mac],
-            committed: true,
-        })
-        .unwrap();
+    store.put(SeedRecord { vm, spec, macs: vec![mac], committed: true }).unwrap();
     let guests = Arc::new(Guests {
         store: Arc::new(store),
         neighbours: Box::new(ArpFile(arp)),
         hold: Duration::ZERO,
         secret: None,
     });
-    let any = GuestListen {
-        address: "127.0.0.1:0".parse().unwrap(),
-        bridge: None,
-    };
+    let any = GuestListen { address: "127.0.0.1:0".parse().unwrap(), bridge: None };
     let listener = open(&any, limits.ttl).unwrap();
-    let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
-        panic!("not IPv4")
-    };
-    let listen = Arc::new(GuestListen {
-        address,
-        bridge: None,
-    });
+    let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!("not IPv4") };
+    let listen = Arc::new(GuestListen { address, bridge: None });
     let bounds = Bounds::new(limits, Readiness::default());
     tokio::spawn(async move { serve(&listener, &guests, &bounds, &listen, &None).await });
     address.into()
@@ -68,16 +53,9 @@ async fn a_guest_is_served_over_a_socket_one_request_a_connection() {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
     let answer = talk(address, &get(&format!("/{VM}/meta-data"))).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(
-        answer.contains("connection: close") && answer.ends_with("}\n"),
-        "{answer}"
-    );
+    assert!(answer.contains("connection: close") && answer.ends_with("}\n"), "{answer}");
     let missing = talk(address, &get("/latest/meta-data")).await;
-    let foreign = talk(
-        address,
-        &get("/11111111-d580-4946-9541-13fa98b4acf4/meta-data"),
-    )
-    .await;
+    let foreign = talk(address, &get("/11111111-d580-4946-9541-13fa98b4acf4/meta-data")).await;
     assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
     assert_eq!(missing, foreign);
 }
@@ -85,11 +63,7 @@ async fn a_guest_is_served_over_a_socket_one_request_a_connection() {
 #[tokio::test]
 async fn hostile_bytes_are_refused_and_the_next_guest_is_served() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        request_ms: 1000,
-        hold_ms: 0,
-        ..Limits::default()
-    };
+    let limits = Limits { request_ms: 1000, hold_ms: 0, ..Limits::default() };
     let address = serving(dir.path(), limits).await;
     let host = format!("Host: {address}\r\n");
     let long = "a".repeat(100_000);
@@ -100,39 +74,25 @@ async fn hostile_bytes_are_refused_and_the_next_guest_is_served() {
         (format!("GET /{long} HTTP/1.1\r\n{host}\r\n"), "4"),
         (format!("GET / HTTP/1.1\r\n{host}{many}\r\n"), "431"),
         (format!("GET / HTTP/1.1\r\n{host}x: {long}\r\n\r\n"), "431"),
-        (
-            format!("POST / HTTP/1.1\r\n{host}Content-Length: 999999999\r\n\r\n"),
-            "405",
-        ),
+        (format!("POST / HTTP/1.1\r\n{host}Content-Length: 999999999\r\n\r\n"), "405"),
         ("GET / HTTP/1.0\r\n\r\n".to_owned(), "403"),
     ] {
         let answer = talk(address, &request).await;
         let start: String = request.chars().take(20).collect();
         // A head over the bound may be cut before the answer is read.
         let cut = answer.is_empty() && request.len() > LARGEST_HEAD;
-        let told = answer
-            .split(' ')
-            .nth(1)
-            .is_some_and(|code| code.starts_with(status));
+        let told = answer.split(' ').nth(1).is_some_and(|code| code.starts_with(status));
         assert!(cut || told, "{start:?}: {answer:?}");
     }
-    let answer = talk(
-        address,
-        &format!("GET /{VM}/user-data HTTP/1.1\r\n{host}\r\n"),
-    )
-    .await;
+    let answer = talk(address, &format!("GET /{VM}/user-data HTTP/1.1\r\n{host}\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]
 async fn an_idle_connection_ends_with_its_budget_and_one_too_many_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        request_ms: 300,
-        hold_ms: 0,
-        connections_per_guest: 2,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { request_ms: 300, hold_ms: 0, connections_per_guest: 2, ..Limits::default() };
     let address = serving(dir.path(), limits).await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     let mut slow = TcpStream::connect(address).await.unwrap();
@@ -140,11 +100,7 @@ async fn an_idle_connection_ends_with_its_budget_and_one_too_many_at_once() {
     let started = std::time::Instant::now();
     let mut third = TcpStream::connect(address).await.unwrap();
     assert_eq!(third.read(&mut [0; 8]).await.unwrap_or(0), 0);
-    assert!(
-        started.elapsed() < Duration::from_millis(250),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_millis(250), "{:?}", started.elapsed());
     for stream in [&mut idle, &mut slow] {
         let mut rest = Vec::new();
         let _end = stream.read_to_end(&mut rest).await;
@@ -162,10 +118,7 @@ async fn a_missing_bridge_is_told_and_an_address_may_come_later() {
         bridge: Some("br-absent0".into()),
     };
     assert!(open(&absent, 1).is_err());
-    let early = GuestListen {
-        address: "192.0.2.77:0".parse().unwrap(),
-        bridge: None,
-    };
+    let early = GuestListen { address: "192.0.2.77:0".parse().unwrap(), bridge: None };
     assert_eq!(open(&early, 1).unwrap().ttl().unwrap(), 1);
 }
 
@@ -173,16 +126,10 @@ async fn a_missing_bridge_is_told_and_an_address_may_come_later() {
 fn one_failing_listener_is_enough_not_to_be_ready() {
     let ready = Readiness::default();
     let bounds = Bounds::new(Limits::default(), ready.clone());
-    let (one, two) = (
-        "192.0.2.1:80".parse().unwrap(),
-        "192.0.2.2:80".parse().unwrap(),
-    );
+    let (one, two) = ("192.0.2.1:80".parse().unwrap(), "192.0.2.2:80".parse().unwrap());
     bounds.tell(one, Err("no bridge".into()));
     bounds.tell(two, Ok(()));
-    assert_eq!(
-        ready.all()[CONDITION],
-        Err("192.0.2.1:80: no bridge".into())
-    );
+    assert_eq!(ready.all()[CONDITION], Err("192.0.2.1:80: no bridge".into()));
     bounds.tell(one, Ok(()));
     assert_eq!(ready.all()[CONDITION], Ok(()));
 }

@@ -32,10 +32,7 @@ pub(super) fn build(seed: &Rendered) -> Result<Vec<u8>, Problem> {
         ],
     };
     let image = IsoImageWriter::create(Cursor::new(Vec::new()), files, options()).map_err(|e| {
-        Problem::new(
-            ErrorCode::Internal,
-            format!("cannot build the seed's ISO image: {e}"),
-        )
+        Problem::new(ErrorCode::Internal, format!("cannot build the seed's ISO image: {e}"))
     })?;
     let mut image = image.into_inner();
     // Drives read whole sectors.
@@ -53,10 +50,7 @@ fn options() -> IsoFormatOptions {
         application_id: None,
         sector_size: SECTOR,
         features: CreationFeatures {
-            filenames: BaseIsoLevel::Level1 {
-                supports_lowercase: false,
-                supports_rrip: true,
-            },
+            filenames: BaseIsoLevel::Level1 { supports_lowercase: false, supports_rrip: true },
             joliet: Some(JolietLevel::Level3),
             rock_ridge: Some(RripOptions::default()),
             ..CreationFeatures::default()

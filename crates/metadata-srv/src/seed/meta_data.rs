@@ -22,11 +22,8 @@ pub(super) struct MetaData<'a> {
 impl<'a> MetaData<'a> {
     /// The first spec of a guest has the guest's id as instance id, later ones a suffix.
     pub(super) fn new(vm: VmId, generation: u32, spec: &'a SeedSpec) -> Result<Self, Problem> {
-        let instance_id = if generation <= 1 {
-            vm.to_string()
-        } else {
-            format!("{vm}-{generation}")
-        };
+        let instance_id =
+            if generation <= 1 { vm.to_string() } else { format!("{vm}-{generation}") };
         Ok(Self {
             instance_id,
             local_hostname: spec.hostname.as_deref(),

@@ -35,13 +35,8 @@ pub(crate) enum SeedFile {
 
 impl SeedFile {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::MetaData,
-        Self::UserData,
-        Self::VendorData,
-        Self::NetworkConfig,
-        Self::Iso,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::MetaData, Self::UserData, Self::VendorData, Self::NetworkConfig, Self::Iso];
 
     /// Name in the URL and in the ISO.
     pub(crate) const fn name(self) -> &'static str {
@@ -76,10 +71,7 @@ pub(crate) struct Rendered {
 impl Rendered {
     /// The same without the password's hash.
     pub(crate) fn locked(&self, spec: &SeedSpec, defaults: &Defaults) -> Result<Self, Problem> {
-        Ok(Self {
-            vendor_data: vendor_data(spec, defaults, Some(""))?.into(),
-            ..self.clone()
-        })
+        Ok(Self { vendor_data: vendor_data(spec, defaults, Some(""))?.into(), ..self.clone() })
     }
 
     /// The seed as an ISO 9660 image; about 400 KiB.
@@ -135,10 +127,7 @@ fn shown(document: &[u8]) -> String {
         Some("#cloud-config") => "#cloud-config",
         _ => "another kind of document",
     };
-    format!(
-        "*** ({kind}, {} bytes; not shown, it may hold secrets)\n",
-        document.len()
-    )
+    format!("*** ({kind}, {} bytes; not shown, it may hold secrets)\n", document.len())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -155,14 +144,9 @@ fn vendor_data(
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, Problem> {
-    serde_json::to_string_pretty(value)
-        .map(|text| text + "\n")
-        .map_err(|error| {
-            Problem::new(
-                ErrorCode::Internal,
-                format!("cannot serialise a seed: {error}"),
-            )
-        })
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| {
+        Problem::new(ErrorCode::Internal, format!("cannot serialise a seed: {error}"))
+    })
 }
 
 #[cfg(test)]

@@ -55,39 +55,23 @@ impl NetworkConfig {
     /// `eth0`: images differ in what they call it.
     pub(super) fn new(fixed: &StaticNetwork, mac: Option<MacAddress>) -> Result<Self, Problem> {
         let (address, _) = validate::address(&fixed.address)?;
-        let name = fixed
-            .interface
-            .clone()
-            .unwrap_or_else(|| DEFAULT_INTERFACE.to_owned());
+        let name = fixed.interface.clone().unwrap_or_else(|| DEFAULT_INTERFACE.to_owned());
         let select = match fixed.interface {
             Some(_) => None,
-            None => mac.map(|mac| Match {
-                macaddress: mac.to_string(),
-            }),
+            None => mac.map(|mac| Match { macaddress: mac.to_string() }),
         };
         // The word `default` is newer than 22.4.2, `gateway4` is deprecated: this works in all.
-        let everywhere = if address.is_ipv4() {
-            "0.0.0.0/0"
-        } else {
-            "::/0"
-        };
-        let route = |via: &String| Route {
-            to: everywhere,
-            via: via.clone(),
-        };
+        let everywhere = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        let route = |via: &String| Route { to: everywhere, via: via.clone() };
         let ethernet = Ethernet {
             set_name: select.is_some().then(|| name.clone()),
             select,
             addresses: vec![fixed.address.clone()],
             routes: fixed.gateway.iter().map(route).collect(),
-            nameservers: (!fixed.dns.is_empty()).then(|| NameServers {
-                addresses: fixed.dns.clone(),
-            }),
+            nameservers: (!fixed.dns.is_empty())
+                .then(|| NameServers { addresses: fixed.dns.clone() }),
         };
-        Ok(Self {
-            version: 2,
-            ethernets: BTreeMap::from([(name, ethernet)]),
-        })
+        Ok(Self { version: 2, ethernets: BTreeMap::from([(name, ethernet)]) })
     }
 }
 
@@ -107,12 +91,7 @@ pub(super) fn interfaces(fixed: &StaticNetwork) -> Result<String, Problem> {
         format!("  address {address}"),
         format!("  netmask {netmask}"),
     ];
-    lines.extend(
-        fixed
-            .gateway
-            .iter()
-            .map(|gateway| format!("  gateway {gateway}")),
-    );
+    lines.extend(fixed.gateway.iter().map(|gateway| format!("  gateway {gateway}")));
     if !fixed.dns.is_empty() {
         lines.push(format!("  dns-nameservers {}", fixed.dns.join(" ")));
     }
@@ -120,9 +99,7 @@ pub(super) fn interfaces(fixed: &StaticNetwork) -> Result<String, Problem> {
 }
 
 fn netmask(prefix: u8) -> String {
-    let bits = u32::MAX
-        .checked_shl(32 - u32::from(prefix.min(32)))
-        .unwrap_or(0);
+    let bits = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
     std::net::Ipv4Addr::from(bits).to_string()
 }
 

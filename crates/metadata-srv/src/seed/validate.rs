@@ -28,18 +28,11 @@ const KEY_TYPES: [&str; 7] = [
 
 /// Never repeats the value: it may be a password typed into the wrong field.
 fn refuse(field: &str, rule: &str) -> Problem {
-    Problem::new(
-        ErrorCode::InvalidValue,
-        format!("`{field}` of the seed is not valid: {rule}"),
-    )
+    Problem::new(ErrorCode::InvalidValue, format!("`{field}` of the seed is not valid: {rule}"))
 }
 
 fn require(good: bool, field: &str, rule: &str) -> Result<(), Problem> {
-    if good {
-        Ok(())
-    } else {
-        Err(refuse(field, rule))
-    }
+    if good { Ok(()) } else { Err(refuse(field, rule)) }
 }
 
 fn require_some(
@@ -71,57 +64,25 @@ pub(crate) fn spec(spec: &SeedSpec) -> Result<(), Problem> {
         "spec.password_hash",
         "expected a crypt(3) hash that starts with $6$, $5$, $y$ or $2b$; clear text is refused",
     )?;
-    require_some(
-        spec.timezone.as_ref(),
-        time_zone,
-        "spec.timezone",
-        TIME_ZONE,
-    )?;
+    require_some(spec.timezone.as_ref(), time_zone, "spec.timezone", TIME_ZONE)?;
     require_some(spec.locale.as_ref(), locale, "spec.locale", LOCALE)?;
-    list(
-        "spec.ssh_keys",
-        &spec.ssh_keys,
-        ssh_key,
-        "expected `type base64 comment` on one line",
-    )?;
-    require(
-        spec.runcmd.len() <= LONGEST_LIST,
-        "spec.runcmd",
-        "expected at most 64 commands",
-    )?;
+    list("spec.ssh_keys", &spec.ssh_keys, ssh_key, "expected `type base64 comment` on one line")?;
+    require(spec.runcmd.len() <= LONGEST_LIST, "spec.runcmd", "expected at most 64 commands")?;
     for (index, argv) in spec.runcmd.iter().enumerate() {
         let field = format!("spec.runcmd[{index}]");
-        require(
-            argv.first().is_some_and(|word| !word.is_empty()),
-            &field,
-            "expected a program",
-        )?;
-        list(
-            &field,
-            argv,
-            plain_text,
-            "expected text without control characters",
-        )?;
+        require(argv.first().is_some_and(|word| !word.is_empty()), &field, "expected a program")?;
+        list(&field, argv, plain_text, "expected text without control characters")?;
     }
     if let Some(fixed) = &spec.network {
         network(fixed)?;
     }
     let size = spec.user_data.as_ref().map_or(0, String::len);
-    require(
-        size <= LARGEST_USER_DATA,
-        "spec.user_data",
-        "expected at most 256 KiB",
-    )
+    require(size <= LARGEST_USER_DATA, "spec.user_data", "expected at most 256 KiB")
 }
 
 /// Checks the operator's defaults.
 pub(crate) fn defaults(defaults: &Defaults) -> Result<(), Problem> {
-    require_some(
-        defaults.timezone.as_ref(),
-        time_zone,
-        "defaults.timezone",
-        TIME_ZONE,
-    )?;
+    require_some(defaults.timezone.as_ref(), time_zone, "defaults.timezone", TIME_ZONE)?;
     require_some(defaults.locale.as_ref(), locale, "defaults.locale", LOCALE)
 }
 
@@ -131,11 +92,7 @@ fn list(
     good: impl Fn(&str) -> bool,
     rule: &str,
 ) -> Result<(), Problem> {
-    require(
-        values.len() <= LONGEST_LIST,
-        field,
-        "expected at most 64 entries",
-    )?;
+    require(values.len() <= LONGEST_LIST, field, "expected at most 64 entries")?;
     match values.iter().position(|value| !good(value)) {
         Some(index) => Err(refuse(&format!("{field}[{index}]"), rule)),
         None => Ok(()),
@@ -154,27 +111,11 @@ fn network(fixed: &StaticNetwork) -> Result<(), Problem> {
         let good = gateway.parse().is_ok_and(|gateway: IpAddr| {
             gateway.is_ipv4() == address.is_ipv4() && gateway != address && usable(gateway)
         });
-        require(
-            good,
-            "spec.network.gateway",
-            "expected another address of the same family",
-        )?;
+        require(good, "spec.network.gateway", "expected another address of the same family")?;
     }
-    let server = |text: &str| {
-        text.parse()
-            .is_ok_and(|server: IpAddr| !server.is_unspecified())
-    };
-    require(
-        fixed.dns.len() <= 8,
-        "spec.network.dns",
-        "expected at most 8 name servers",
-    )?;
-    list(
-        "spec.network.dns",
-        &fixed.dns,
-        server,
-        "expected an IP address",
-    )
+    let server = |text: &str| text.parse().is_ok_and(|server: IpAddr| !server.is_unspecified());
+    require(fixed.dns.len() <= 8, "spec.network.dns", "expected at most 8 name servers")?;
+    list("spec.network.dns", &fixed.dns, server, "expected an IP address")
 }
 
 /// Address and prefix length.
@@ -202,9 +143,7 @@ const LOCALE: &str = "expected a name like en_US.UTF-8";
 
 fn of_alphabet(text: &str, longest: usize, extra: &[u8]) -> bool {
     (1..=longest).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte))
 }
 
 fn host_name(text: &str) -> bool {
@@ -219,15 +158,11 @@ fn user_name(text: &str) -> bool {
     text != "default"
         && text.len() <= 32
         && text.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
 fn password_hash(text: &str) -> bool {
-    HASHES
-        .iter()
-        .any(|prefix| text.starts_with(prefix) && text.len() > prefix.len() + 20)
+    HASHES.iter().any(|prefix| text.starts_with(prefix) && text.len() > prefix.len() + 20)
         && of_alphabet(text, 256, b"./$=,_+-")
 }
 
@@ -254,8 +189,6 @@ fn plain_text(text: &str) -> bool {
 fn ssh_key(text: &str) -> bool {
     let mut words = text.split(' ');
     let kind = words.next().is_some_and(|word| KEY_TYPES.contains(&word));
-    let body = words
-        .next()
-        .is_some_and(|word| of_alphabet(word, LONGEST_TEXT, b"+/="));
+    let body = words.next().is_some_and(|word| of_alphabet(word, LONGEST_TEXT, b"+/="));
     kind && body && plain_text(text)
 }

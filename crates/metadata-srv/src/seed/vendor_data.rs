@@ -85,10 +85,7 @@ impl<'a> VendorData<'a> {
             ssh_authorized_keys: if named { &[] } else { &spec.ssh_keys },
             timezone: spec.timezone.as_deref().or(defaults.timezone.as_deref()),
             locale: spec.locale.as_deref().or(defaults.locale.as_deref()),
-            growpart: defaults.growpart.then_some(GrowPart {
-                mode: "auto",
-                devices: ["/"],
-            }),
+            growpart: defaults.growpart.then_some(GrowPart { mode: "auto", devices: ["/"] }),
             resize_rootfs: defaults.growpart.then_some(true),
             runcmd: &spec.runcmd,
         }

@@ -19,10 +19,7 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(169, 254, 10, 9);
 struct Fake;
 impl NeighbourTable for Fake {
     fn behind(&self, address: Ipv4Addr) -> io::Result<Vec<Neighbour>> {
-        let neighbour = |last: u8| Neighbour {
-            mac: mac(last),
-            device: "br-ext".into(),
-        };
+        let neighbour = |last: u8| Neighbour { mac: mac(last), device: "br-ext".into() };
         Ok(match address.octets()[3] {
             last @ 1..=2 => vec![neighbour(last)],
             _ => vec![],
@@ -37,19 +34,9 @@ fn mac(last: u8) -> MacAddress {
 fn guests(folder: &Path, committed: bool) -> Guests {
     let store = Store::open(folder, Defaults::default()).unwrap();
     for (id, last) in [(MINE, 1), (OTHERS, 2)] {
-        let spec = SeedSpec {
-            user_data: Some("#!/bin/sh\n".into()),
-            ..SeedSpec::default()
-        };
+        let spec = SeedSpec { user_data: Some("#!/bin/sh\n".into()), ..SeedSpec::default() };
         let vm = VmId::parse(id).unwrap();
-        store
-            .put(SeedRecord {
-                vm,
-                spec,
-                macs: vec![mac(last)],
-                committed,
-            })
-            .unwrap();
+        store.put(SeedRecord { vm, spec, macs: vec![mac(last)], committed }).unwrap();
     }
     Guests {
         store: Arc::new(store),
@@ -60,14 +47,7 @@ fn guests(folder: &Path, committed: bool) -> Guests {
 }
 
 fn get(path: &str) -> Request<()> {
-    request(
-        "GET",
-        path,
-        &[
-            ("host", "169.254.169.254"),
-            ("user-agent", "Cloud-Init/22.4.2"),
-        ],
-    )
+    request("GET", path, &[("host", "169.254.169.254"), ("user-agent", "Cloud-Init/22.4.2")])
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -79,19 +59,12 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
 }
 
 fn via(peer: Ipv4Addr) -> Via<'static> {
-    Via {
-        peer,
-        listen: "169.254.169.254:80".parse().unwrap(),
-        bridge: Some("br-ext"),
-    }
+    Via { peer, listen: "169.254.169.254:80".parse().unwrap(), bridge: Some("br-ext") }
 }
 
 async fn whole(answer: Answer) -> (String, Bytes) {
     let (head, body) = answer.into_parts();
-    (
-        format!("{head:?}"),
-        body.collect().await.unwrap().to_bytes(),
-    )
+    (format!("{head:?}"), body.collect().await.unwrap().to_bytes())
 }
 
 #[tokio::test]
@@ -109,19 +82,9 @@ async fn a_guest_gets_its_own_files() {
             assert_eq!(answer.headers()["cache-control"], "no-store");
         }
     }
-    let (_, body) = whole(
-        guests
-            .answer(&get(&format!("/{MINE}/user-data")), via(ME))
-            .await,
-    )
-    .await;
+    let (_, body) = whole(guests.answer(&get(&format!("/{MINE}/user-data")), via(ME)).await).await;
     assert_eq!(&body[..], b"#!/bin/sh\n");
-    let boot = guests
-        .store
-        .require(VmId::parse(MINE).unwrap())
-        .unwrap()
-        .trace
-        .boot();
+    let boot = guests.store.require(VmId::parse(MINE).unwrap()).unwrap().trace.boot();
     assert_eq!(boot.total, 16);
     assert_eq!(boot.fetches[0].file, "meta-data");
     assert_eq!(boot.fetches[0].user_agent, "Cloud-Init/22.4.2");
@@ -162,29 +125,18 @@ async fn forwarded_requests_and_other_hosts_are_refused() {
     let guests = guests(dir.path(), true);
     let path = format!("/{MINE}/user-data");
     for headers in [
-        &[
-            ("host", "169.254.169.254"),
-            ("X-FORWARDED-FOR", "169.254.10.2"),
-        ][..],
-        &[
-            ("host", "169.254.169.254"),
-            ("Forwarded", "for=169.254.10.2"),
-        ],
+        &[("host", "169.254.169.254"), ("X-FORWARDED-FOR", "169.254.10.2")][..],
+        &[("host", "169.254.169.254"), ("Forwarded", "for=169.254.10.2")],
         &[("host", "169.254.169.254"), ("x-real-ip", "169.254.10.2")],
         &[("host", "rebound.test")],
         &[("host", "169.254.169.254"), ("host", "rebound.test")],
         &[],
     ] {
-        let answer = guests
-            .answer(&request("GET", &path, headers), via(ME))
-            .await;
+        let answer = guests.answer(&request("GET", &path, headers), via(ME)).await;
         assert_eq!(answer.status(), 403, "{headers:?}");
     }
-    let absolute = request(
-        "GET",
-        &format!("http://169.254.169.254{path}"),
-        &[("host", "169.254.169.254")],
-    );
+    let absolute =
+        request("GET", &format!("http://169.254.169.254{path}"), &[("host", "169.254.169.254")]);
     assert_eq!(guests.answer(&absolute, via(ME)).await.status(), 403);
 }
 
@@ -197,20 +149,11 @@ async fn only_reading_is_offered() {
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
         let answer = guests.answer(&request(method, &path, &host), via(ME)).await;
         assert_eq!(
-            (
-                answer.status().as_u16(),
-                answer.headers()["allow"].to_str().unwrap()
-            ),
+            (answer.status().as_u16(), answer.headers()["allow"].to_str().unwrap()),
             (405, "GET, HEAD")
         );
     }
-    assert_eq!(
-        guests
-            .answer(&request("HEAD", &path, &host), via(ME))
-            .await
-            .status(),
-        200
-    );
+    assert_eq!(guests.answer(&request("HEAD", &path, &host), via(ME)).await.status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,11 +162,7 @@ async fn a_commit_releases_a_held_request() {
     let guests = Arc::new(guests(dir.path(), false));
     let held = tokio::spawn({
         let guests = Arc::clone(&guests);
-        async move {
-            guests
-                .answer(&get(&format!("/{MINE}/meta-data")), via(ME))
-                .await
-        }
+        async move { guests.answer(&get(&format!("/{MINE}/meta-data")), via(ME)).await }
     });
     tokio::task::yield_now().await;
     assert!(!held.is_finished());
@@ -241,11 +180,7 @@ async fn a_removal_releases_a_held_request() {
     let guests = Arc::new(guests(dir.path(), false));
     let held = tokio::spawn({
         let guests = Arc::clone(&guests);
-        async move {
-            guests
-                .answer(&get(&format!("/{MINE}/meta-data")), via(ME))
-                .await
-        }
+        async move { guests.answer(&get(&format!("/{MINE}/meta-data")), via(ME)).await }
     });
     tokio::task::yield_now().await;
     guests.store.delete(VmId::parse(MINE).unwrap()).unwrap();
@@ -266,11 +201,7 @@ async fn a_closed_seed_is_503_at_once_for_the_patient_and_after_4_s_for_the_othe
     ] {
         let started = Instant::now();
         let path = format!("/{MINE}/meta-data");
-        let asked = request(
-            "GET",
-            &path,
-            &[("host", "169.254.169.254"), ("user-agent", agent)],
-        );
+        let asked = request("GET", &path, &[("host", "169.254.169.254"), ("user-agent", agent)]);
         let answer = guests.answer(&asked, via(ME)).await;
         assert_eq!(answer.status(), 503, "{agent}");
         assert_eq!(answer.headers()["retry-after"], "1");
@@ -279,9 +210,7 @@ async fn a_closed_seed_is_503_at_once_for_the_patient_and_after_4_s_for_the_othe
 }
 
 async fn vendor_data(guests: &Guests) -> String {
-    let answer = guests
-        .answer(&get(&format!("/{MINE}/vendor-data")), via(ME))
-        .await;
+    let answer = guests.answer(&get(&format!("/{MINE}/vendor-data")), via(ME)).await;
     String::from_utf8(whole(answer).await.1.to_vec()).unwrap()
 }
 
@@ -291,16 +220,8 @@ async fn secrets_are_locked_after_their_window_across_restarts_until_written_aga
     let mut guests = guests(dir.path(), true);
     let vm = VmId::parse(MINE).unwrap();
     let hash = "$6$salt$0123456789012345678901234567890123456789".to_owned();
-    let spec = SeedSpec {
-        password_hash: Some(Secret::new(hash)),
-        ..SeedSpec::default()
-    };
-    let record = SeedRecord {
-        vm,
-        spec,
-        macs: vec![mac(1)],
-        committed: true,
-    };
+    let spec = SeedSpec { password_hash: Some(Secret::new(hash)), ..SeedSpec::default() };
+    let record = SeedRecord { vm, spec, macs: vec![mac(1)], committed: true };
     guests.store.put(record.clone()).unwrap();
     guests.secret = Some(TimeDelta::hours(1));
     assert!(vendor_data(&guests).await.contains("$6$"));
@@ -309,9 +230,7 @@ async fn secrets_are_locked_after_their_window_across_restarts_until_written_aga
     assert!(!vendor_data(&guests).await.contains("$6$"));
     guests.store = Arc::new(Store::open(dir.path(), Defaults::default()).unwrap());
     assert!(!vendor_data(&guests).await.contains("$6$"));
-    let image = guests
-        .answer(&get(&format!("/{MINE}/cidata.iso")), via(ME))
-        .await;
+    let image = guests.answer(&get(&format!("/{MINE}/cidata.iso")), via(ME)).await;
     assert!(!String::from_utf8_lossy(&whole(image).await.1).contains("$6$"));
     guests.store.put(record).unwrap();
     assert!(vendor_data(&guests).await.contains("$6$"));

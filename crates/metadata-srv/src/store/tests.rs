@@ -80,10 +80,7 @@ fn a_record_that_cannot_reach_the_disk_is_not_served() {
     let folder = dir.path().join("seeds");
     let store = open(&folder);
     fs_err::remove_dir(&folder).unwrap();
-    assert_eq!(
-        store.put(record("a")).unwrap_err().code,
-        ErrorCode::Internal
-    );
+    assert_eq!(store.put(record("a")).unwrap_err().code, ErrorCode::Internal);
     assert!(store.get(vm()).is_none());
 }
 
@@ -92,11 +89,7 @@ fn the_trace_stays_until_the_instance_changes() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.put(record("a")).unwrap();
-    store
-        .get(vm())
-        .unwrap()
-        .trace
-        .note("meta-data", 200, "x", std::time::Duration::ZERO);
+    store.get(vm()).unwrap().trace.note("meta-data", 200, "x", std::time::Duration::ZERO);
     let total = || store.get(vm()).unwrap().trace.boot().total;
     store.put(record("a")).unwrap();
     store.set_callers(vm(), vec![]).unwrap();
