@@ -30,5 +30,5 @@ e2e: ## real libvirt, real guests, in a namespace of their own (root, or sudo)
 	tools/e2e
 
 check: ## formatting and lints
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -3,6 +3,7 @@
 //! RFC 9457 problem details. Each code has one HTTP status, decided in [`ErrorCode::status`] and
 //! documented in `docs/errors.md` (a test compares the two).
 
+use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
@@ -97,15 +98,11 @@ codes! {
     NoSpace = "no_space", 507, "no space left in the pool";
 }
 
-/// A failure as every API answers it (`application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+/// A failure as every API answers it (`application/problem+json`). `type` and `title` follow from
+/// the code and are written, not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
-    /// `urn:vmmgr:error:<code>`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// [`ErrorCode::title`].
-    pub title: String,
     /// HTTP status, 400 to 599.
     pub status: u16,
     /// Stable code.
@@ -113,26 +110,36 @@ pub struct Problem {
     /// What failed, on which host and guest; safe to show to the caller.
     pub detail: String,
     /// What the caller can do next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub hint: Option<String>,
     /// The id under which the services' logs tell more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub request_id: Option<String>,
+}
+
+impl Serialize for Problem {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut body = out.serialize_map(None)?;
+        body.serialize_entry("type", &format_args!("urn:vmmgr:error:{}", self.code.as_str()))?;
+        body.serialize_entry("title", self.code.title())?;
+        body.serialize_entry("status", &self.status)?;
+        body.serialize_entry("code", &self.code)?;
+        body.serialize_entry("detail", &self.detail)?;
+        if let Some(hint) = &self.hint {
+            body.serialize_entry("hint", hint)?;
+        }
+        if let Some(id) = &self.request_id {
+            body.serialize_entry("request_id", id)?;
+        }
+        body.end()
+    }
 }
 
 impl Problem {
     /// A problem with the status that its code implies.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:vmmgr:error:{}", code.as_str()),
-            title: code.title().to_owned(),
-            status: code.status(),
-            code,
-            detail: detail.into(),
-            hint: None,
-            request_id: None,
-        }
+        Self { status: code.status(), code, detail: detail.into(), hint: None, request_id: None }
     }
 
     /// Adds what the caller can do next.

@@ -98,6 +98,10 @@ uuid_id!(
     /// An operation; also the idempotency key between gateway and agent. Sorts by time.
     OperationId, "operation id", now_v7
 );
+uuid_id!(
+    /// A console session; sorts by time.
+    ConsoleSessionId, "console session id", now_v7
+);
 
 /// A host as the operator named it: 1 to 19 characters of `a-z A-Z 0-9 . _ -`, first alphanumeric.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! Handshakes in memory between real configurations made from issued files.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics fails")]
+
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;

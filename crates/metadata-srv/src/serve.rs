@@ -53,7 +53,7 @@ impl Guests {
     pub(crate) async fn answer<B>(&self, request: &Request<B>, via: Via<'_>) -> Answer {
         let started = Instant::now();
         let (file, answer) = match self.admit(request, via) {
-            Err(refusal) => ("none", refusal),
+            Err(refusal) => ("none", refusal.answer()),
             Ok((vm, seed, file)) => {
                 let answer = self.open(vm, &seed, file, agent(request.headers())).await;
                 let status = answer.status().as_u16();
@@ -71,26 +71,25 @@ impl Guests {
         &self,
         request: &Request<B>,
         via: Via<'_>,
-    ) -> Result<(VmId, Arc<Seed>, SeedFile), Answer> {
+    ) -> Result<(VmId, Arc<Seed>, SeedFile), Refusal> {
         let (uri, headers) = (request.uri(), request.headers());
         let proxied = uri.authority().is_some() || caller::forwarded(headers);
         if proxied || !caller::host_is(headers, via.listen) {
-            return Err(fixed(StatusCode::FORBIDDEN, "forbidden\n"));
+            return Err(Refusal::Forbidden);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = fixed(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return Err(answer);
+            return Err(Refusal::Method);
         }
         let mac = caller::identify(self.neighbours.as_ref(), via.peer, via.bridge)
             .map_err(|error| {
                 tracing::warn!(%error, "cannot read the neighbour table");
-                unavailable()
+                Refusal::Unavailable
             })?
-            .ok_or_else(not_found)?;
+            .ok_or(Refusal::NotFound)?;
         let path = if uri.query().is_none() { split(uri.path()) } else { None };
-        let (vm, file) = path.ok_or_else(not_found)?;
-        let seed = self.store.get(vm).filter(|seed| seed.belongs_to(mac)).ok_or_else(not_found)?;
+        let (vm, file) = path.ok_or(Refusal::NotFound)?;
+        let seed = self.store.get(vm).filter(|seed| seed.belongs_to(mac));
+        let seed = seed.ok_or(Refusal::NotFound)?;
         Ok((vm, seed, file))
     }
 
@@ -129,6 +128,33 @@ impl Guests {
             noted.map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))??;
         }
         seed.file(file)
+    }
+}
+
+/// Why a request gets no file.
+enum Refusal {
+    /// It came through a proxy, or for another host name.
+    Forbidden,
+    /// Neither GET nor HEAD.
+    Method,
+    /// No such file for this caller.
+    NotFound,
+    /// The caller cannot be told at this moment.
+    Unavailable,
+}
+
+impl Refusal {
+    fn answer(self) -> Answer {
+        match self {
+            Self::Forbidden => fixed(StatusCode::FORBIDDEN, "forbidden\n"),
+            Self::Method => {
+                let mut answer = fixed(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                answer
+            }
+            Self::NotFound => not_found(),
+            Self::Unavailable => unavailable(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use futures_util::Stream;
 use reqwest::Method;
 
 use super::http::{ClientError, DEADLINE, Peer};
+use crate::api::console::{ConsoleInfo, ConsoleKind};
 use crate::api::domain::{Domain, InterfaceAddresses};
 use crate::api::host::HostInfo;
 use crate::api::inventory::{HostEvent, Inventory};
@@ -86,6 +87,25 @@ impl AgentClient {
     /// Its addresses: lease, ARP and guest agent.
     pub async fn addresses(&self, vm: VmId) -> Result<Vec<InterfaceAddresses>, Problem> {
         self.peer.get(&format!("/v1/domains/{vm}/addresses")).await
+    }
+
+    /// Which consoles it has now, and the name of this run.
+    pub async fn console_info(&self, vm: VmId) -> Result<ConsoleInfo, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}/console")).await
+    }
+
+    /// Opens a console of the run `run`: the guest's own bytes in both directions. `from` is the
+    /// offset from which a serial line is told again; its first byte's real offset is answered.
+    pub async fn console(
+        &self,
+        vm: VmId,
+        kind: ConsoleKind,
+        run: &str,
+        from: Option<u64>,
+    ) -> Result<(reqwest::Upgraded, Option<u64>), Problem> {
+        let from = from.map(|from| format!("&from={from}")).unwrap_or_default();
+        let kind = kind.as_str();
+        self.peer.upgrade(&format!("/v1/domains/{vm}/console/{kind}?run={run}{from}")).await
     }
 
     /// What it fetched of its seed.

@@ -8,6 +8,7 @@ use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::console;
 use crate::error::{ErrorCode, Problem};
 use crate::mtls::{Identity, TlsError, TlsFiles, client_config};
 use crate::request_id;
@@ -104,14 +105,22 @@ impl Peer {
         if response.status().is_success() {
             return Ok(response);
         }
+        Err(self.refusal(response).await)
+    }
+
+    /// The peer's own reason, when it gave one.
+    async fn refusal(&self, response: Response) -> Problem {
         let status = response.status();
-        let text = response.bytes().await.map_err(|error| self.away(&error))?;
-        Err(serde_json::from_slice::<Problem>(&text).unwrap_or_else(|_| {
+        let text = match response.bytes().await {
+            Ok(text) => text,
+            Err(error) => return self.away(&error),
+        };
+        serde_json::from_slice::<Problem>(&text).unwrap_or_else(|_| {
             Problem::new(
                 self.unreachable,
                 format!("{} answered {status} without a reason", self.who),
             )
-        }))
+        })
     }
 
     pub(super) async fn bytes(&self, path: &str) -> Result<Bytes, Problem> {
@@ -143,6 +152,31 @@ impl Peer {
         serde_json::from_slice(text).map_err(|error| {
             Problem::new(ErrorCode::Internal, format!("{} sent an odd answer: {error}", self.who))
         })
+    }
+
+    /// Leaves HTTP: a raw stream to the peer, and the offset that it named.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+    ) -> Result<(reqwest::Upgraded, Option<u64>), Problem> {
+        let mut request = self
+            .http
+            .get(format!("{}{path}", self.base))
+            .header("connection", "upgrade")
+            .header("upgrade", console::UPGRADE);
+        if let Some(id) = request_id::current() {
+            request = request.header(request_id::HEADER, id);
+        }
+        let answer = tokio::time::timeout(DEADLINE, request.send()).await;
+        let late = || Problem::new(ErrorCode::Deadline, format!("{} opens no console", self.who));
+        let response = answer.map_err(|_| late())?.map_err(|error| self.away(&error))?;
+        if response.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.refusal(response).await);
+        }
+        let offset = response.headers().get(console::OFFSET_HEADER);
+        let offset = offset.and_then(|value| value.to_str().ok()?.parse().ok());
+        let stream = response.upgrade().await.map_err(|error| self.away(&error))?;
+        Ok((stream, offset))
     }
 
     /// Opens a stream of JSON lines; it ends after the first error.

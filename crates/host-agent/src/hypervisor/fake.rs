@@ -35,6 +35,7 @@ pub(crate) struct FakeHypervisor {
     notices: broadcast::Sender<Notice>,
 }
 
+#[expect(dead_code, reason = "the fault tests of operations use the rest")]
 impl FakeHypervisor {
     /// Connected, no domains.
     pub(crate) fn new() -> Arc<Self> {

@@ -196,8 +196,7 @@ impl Engine {
         entry.operation.state = OperationState::Unwinding;
         self.live.state(&entry.operation);
         let mut left_behind = Vec::new();
-        loop {
-            let Some(progress) = &mut entry.progress else { break };
+        while let Some(progress) = &mut entry.progress {
             if progress.unwinding.is_none() {
                 progress.unwinding = Some(problem.clone());
                 // The step at `position` may have had an effect if it was begun.

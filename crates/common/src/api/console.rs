@@ -1,0 +1,215 @@
+//! Consoles: tickets, the sessions that they open, and what the services say of them.
+//!
+//! ```text
+//!  caller --ConsoleRequest--> gateway --ConsoleTicket--> page --websocket + ticket--> vnc-proxy
+//!  vnc-proxy --redeem, once--> gateway --ConsoleGrant--> vnc-proxy --upgrade--> host-agent --> guest
+//! ```
+//!
+//! A ticket is good for one websocket within [`TICKET_SECONDS`]. A page that wants to come back
+//! after a cut exchanges its ticket first for another one and a resume secret
+//! (`POST /v1/console/exchange`), and later the resume secret for the next pair.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ConsoleSessionId, HostId, VmId};
+use crate::secret::Secret;
+
+/// Life of a ticket: long enough for a page to load and connect, too short to be worth stealing.
+pub const TICKET_SECONDS: u64 = 30;
+
+/// `Upgrade:` token of the agent's console streams; the bytes after it are the guest's own.
+pub const UPGRADE: &str = "vmmgr-console";
+
+/// Answer header of the agent: offset of the first byte of a serial stream.
+pub const OFFSET_HEADER: &str = "x-vmmgr-offset";
+
+/// Websocket subprotocol that carries a ticket: this prefix and the ticket, offered beside
+/// `binary`; the proxy only ever selects `binary`.
+pub const TICKET_PROTOCOL: &str = "vmmgr.ticket.";
+
+/// Which of a guest's consoles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsoleKind {
+    /// RFB (RFC 6143).
+    Vnc,
+    /// SPICE.
+    Spice,
+    /// The first serial line.
+    Serial,
+}
+
+impl ConsoleKind {
+    /// As it stands on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vnc => "vnc",
+            Self::Spice => "spice",
+            Self::Serial => "serial",
+        }
+    }
+}
+
+/// How a session behaves towards the others of the same console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsoleMode {
+    /// Beside the others.
+    #[default]
+    Share,
+    /// Looks on; its input is dropped in the proxy.
+    View,
+    /// Ends the others first.
+    TakeOver,
+}
+
+/// `GET /v1/domains/{vm}/console` of an agent: what can be opened now. 409 when it does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleInfo {
+    /// Names this run of the guest: another one after every start.
+    pub run: String,
+    /// Consoles that the guest has.
+    pub kinds: Vec<ConsoleKind>,
+}
+
+/// `POST /v1/hosts/{host}/vms/{vm}/console` of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleRequest {
+    /// Which.
+    pub kind: ConsoleKind,
+    /// How.
+    #[serde(default)]
+    pub mode: ConsoleMode,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleTicket {
+    /// Opens one websocket, once.
+    pub ticket: Secret<String>,
+    /// Path of the websocket on the public site.
+    pub websocket: String,
+    /// Page on the public site, the ticket in its fragment, which no server and no log sees.
+    pub page: Secret<String>,
+    /// Which.
+    pub kind: ConsoleKind,
+    /// How.
+    pub mode: ConsoleMode,
+    /// RFC 3339, UTC.
+    pub expires_at: String,
+}
+
+/// `POST /v1/console/exchange` of a gateway: a ticket or a resume secret, never both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ConsoleExchange {
+    /// A fresh ticket; it is used up by this.
+    Ticket(Secret<String>),
+    /// What an earlier exchange gave; it is used up by this.
+    Resume(Secret<String>),
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleResumable {
+    /// For the websocket.
+    pub ticket: ConsoleTicket,
+    /// For the next exchange.
+    pub resume: Secret<String>,
+    /// Host of the guest.
+    pub host: HostId,
+    /// Guest.
+    pub vm: VmId,
+    /// libvirt's name of the guest, for the page's title.
+    pub name: String,
+}
+
+/// `POST /internal/console/redeem` of a gateway, callable by vnc-proxy only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleRedeem {
+    /// As the browser sent it.
+    pub ticket: Secret<String>,
+    /// Address of the browser as nginx saw it, for the session list.
+    #[serde(default)]
+    pub address: String,
+}
+
+/// Its answer: what the session may do. An unknown, used or expired ticket is 401.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleGrant {
+    /// Name of the session from now on.
+    pub session: ConsoleSessionId,
+    /// Host.
+    pub host: HostId,
+    /// `https://…` of its agent.
+    pub agent_url: String,
+    /// Guest.
+    pub vm: VmId,
+    /// Run that the ticket was bound to; the agent refuses another one.
+    pub run: String,
+    /// Which.
+    pub kind: ConsoleKind,
+    /// How.
+    pub mode: ConsoleMode,
+    /// When it must end, RFC 3339, UTC; no limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<String>,
+}
+
+/// A session as the owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleSession {
+    /// Its name.
+    pub id: ConsoleSessionId,
+    /// Host.
+    pub host: HostId,
+    /// Guest.
+    pub vm: VmId,
+    /// Which.
+    pub kind: ConsoleKind,
+    /// How.
+    pub mode: ConsoleMode,
+    /// Who opened it.
+    pub user: String,
+    /// From where.
+    #[serde(default)]
+    pub address: String,
+    /// RFC 3339, UTC.
+    pub since: String,
+}
+
+/// `POST /internal/console/sessions` of a gateway, callable by vnc-proxy only, every few seconds
+/// and after each end of a session: the sessions that the proxy has. The gateway answers which of
+/// them must end; it learns its list anew from this after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleReport {
+    /// All live sessions of this proxy.
+    pub sessions: Vec<ConsoleSession>,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConsoleVerdict {
+    /// Sessions to end now.
+    pub end: Vec<ConsoleSessionId>,
+}
+
+/// One line of `GET /internal/console/events` of a gateway (newline-delimited JSON), which each
+/// vnc-proxy follows: what cannot wait for the next report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ConsoleEvent {
+    /// End this session now.
+    End {
+        /// Which.
+        session: ConsoleSessionId,
+        /// For the closing frame and the log: revoked, deleted, taken over, expired.
+        reason: String,
+    },
+    /// Every 5 s when nothing else is sent.
+    Heartbeat,
+}
