@@ -27,6 +27,35 @@ pub const OFFSET_HEADER: &str = "x-vmmgr-offset";
 /// `binary`; the proxy only ever selects `binary`.
 pub const TICKET_PROTOCOL: &str = "vmmgr.ticket.";
 
+/// Codes of the websocket's closing frame; the reason beside them is for people.
+///
+/// A page comes back by itself after everything but [`close::NORMAL`] and [`close::ENDED`].
+pub mod close {
+    /// The guest closed its console, or the browser did.
+    pub const NORMAL: u16 = 1000;
+    /// The browser's frames break RFC 6455.
+    pub const PROTOCOL: u16 = 1002;
+    /// A text frame is not UTF-8.
+    pub const NOT_TEXT: u16 = 1007;
+    /// Ended for good: revoked, deleted, taken over, expired, or a message that is not let through.
+    pub const ENDED: u16 = 1008;
+    /// A frame is larger than the proxy takes.
+    pub const TOO_LARGE: u16 = 1009;
+    /// The host was lost.
+    pub const LOST: u16 = 1011;
+    /// The proxy is going down; another one, or the next one, takes the session up again.
+    pub const RESTART: u16 = 1012;
+}
+
+/// First message of a serial websocket that was opened with `?from=`, as a text frame; all that
+/// follows is the line's own bytes, in binary frames. A page that counts them knows the offset to
+/// come back with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleOffset {
+    /// Offset of the first byte that follows; larger than `from` when the ring has lost some.
+    pub offset: u64,
+}
+
 /// Which of a guest's consoles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,6 +177,9 @@ pub struct ConsoleGrant {
     pub agent_url: String,
     /// Guest.
     pub vm: VmId,
+    /// Who asked for the ticket; the proxy tells it in its reports.
+    #[serde(default)]
+    pub user: String,
     /// Run that the ticket was bound to; the agent refuses another one.
     pub run: String,
     /// Which.

@@ -4,10 +4,12 @@
 //! the peer's own one when it sent one, else who could not be reached.
 
 mod agent;
+mod gateway;
 mod http;
 mod metadata;
 
 pub use agent::AgentClient;
+pub use gateway::GatewayClient;
 pub use http::ClientError;
 pub use metadata::MetadataClient;
 

@@ -14,4 +14,4 @@ mod run;
 
 pub use caller::{Peer, RequestId};
 pub use readiness::Readiness;
-pub use run::{ServeError, Service, run};
+pub use run::{ServeError, Service, Side, run};

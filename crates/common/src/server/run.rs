@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use tokio::task::JoinHandle;
 
 use super::{Readiness, caller, failure, ops};
 use crate::mtls::{Role, TlsError, TlsFiles, server_config};
@@ -42,13 +44,50 @@ pub enum ServeError {
     Serve(&'static str, #[source] std::io::Error),
 }
 
+/// The listener of `/healthz`, `/readyz` and `/metrics` alone, for a service that owns its other
+/// listener; [`run`] has one.
+pub struct Side {
+    handle: ServerHandle,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Side {
+    /// Listens on `listen`, plain.
+    pub fn start(
+        name: &'static str,
+        listen: SocketAddr,
+        ready: Readiness,
+    ) -> Result<Self, ServeError> {
+        ops::recorder();
+        let ready = web::Data::new(ready);
+        let routes = move || App::new().app_data(ready.clone()).configure(ops::routes);
+        let server = HttpServer::new(routes)
+            .workers(1)
+            .disable_signals()
+            .shutdown_timeout(1)
+            .bind(listen)
+            .map_err(|error| ServeError::Listen(name, listen, error))?
+            .run();
+        Ok(Self { handle: server.handle(), task: tokio::spawn(server) })
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        self.handle.stop(false).await;
+        match self.task.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the ops listener failed"),
+            Err(error) => tracing::warn!(%error, "the ops listener was cut"),
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT, then finishes what is under way, 10 s at most.
 pub async fn run<F>(service: Service, configure: F) -> Result<(), ServeError>
 where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
     let Service { name, tls, listen, ops_listen, accept, ready } = service;
-    ops::recorder();
     let tls = server_config(&tls).map_err(|error| ServeError::Tls(name, error))?;
     let main = HttpServer::new(move || {
         App::new()
@@ -63,24 +102,10 @@ where
     .shutdown_timeout(DRAIN_SECONDS)
     .bind_rustls_0_23(listen, tls)
     .map_err(|error| ServeError::Listen(name, listen, error))?;
-    let ready = web::Data::new(ready);
-    let side = HttpServer::new(move || App::new().app_data(ready.clone()).configure(ops::routes))
-        .workers(1)
-        .disable_signals()
-        .shutdown_timeout(1)
-        .bind(ops_listen)
-        .map_err(|error| ServeError::Listen(name, ops_listen, error))?
-        .run();
-    let side_handle = side.handle();
-    let side = tokio::spawn(side);
+    let side = Side::start(name, ops_listen, ready)?;
     tracing::info!(service = name, %listen, %ops_listen, version = env!("CARGO_PKG_VERSION"), "serving");
     let result = main.run().await.map_err(|error| ServeError::Serve(name, error));
-    side_handle.stop(false).await;
-    match side.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the ops listener failed"),
-        Err(error) => tracing::warn!(%error, "the ops listener was cut"),
-    }
+    side.stop().await;
     tracing::info!(service = name, "stopped");
     result
 }
