@@ -1,5 +1,7 @@
 //! The private CA and its certificates.
 
+mod layout;
+
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,12 @@ pub(crate) enum Pki {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Write nginx's certificates to /etc/nginx/ssl, one pair for each site
+    Nginx(layout::Nginx),
+    /// Write the certificate of libvirt's clients to /etc/pki
+    LibvirtClient(layout::Client),
+    /// Write a host's libvirt certificate to /etc/libvirt/pki and print what libvirtd.conf needs
+    LibvirtServer(layout::Server),
     /// Show when the certificates in a folder end
     Show {
         /// The folder
@@ -76,6 +84,9 @@ impl Pki {
                 fs_err::write(out.join("ca.pem"), ca.cert_pem()).map_err(Failure::local)?;
                 host_leaves(&ca, &out, &name)
             }
+            Self::Nginx(nginx) => nginx.run(),
+            Self::LibvirtClient(client) => client.run(),
+            Self::LibvirtServer(server) => server.run(),
             Self::Show { dir } => show(&dir),
         }
     }
@@ -102,7 +113,8 @@ fn leaf(
     let identity =
         who.map(|(role, instance)| Identity::new(role, instance)).transpose().map_err(chain)?;
     let has_key = dir.join(format!("{name}.key")).exists();
-    if has_key && still_good(&dir.join(format!("{name}.pem")), identity.as_ref(), &names)? {
+    let path = dir.join(format!("{name}.pem"));
+    if has_key && still_good(&path, identity.as_ref(), &names, LEAF_DAYS)? {
         return Ok(());
     }
     // A public server is no client; inside, a service is both.
@@ -125,13 +137,19 @@ fn seconds_left(path: &Path) -> Result<Option<(i64, Vec<u8>)>, Failure> {
     Ok(Some((end - chrono::Utc::now().timestamp(), block.contents)))
 }
 
-fn still_good(path: &Path, wanted: Option<&Identity>, names: &[String]) -> Result<bool, Failure> {
+/// True if a certificate is there, is of this identity and names, and has a third of its life left.
+fn still_good(
+    path: &Path,
+    wanted: Option<&Identity>,
+    names: &[String],
+    days: i64,
+) -> Result<bool, Failure> {
     let Some((left, der)) = seconds_left(path)? else { return Ok(false) };
     let same = match wanted {
         Some(wanted) => Identity::of_certificate(&der).is_ok_and(|found| found == *wanted),
         None => true,
     };
-    Ok(same && covers(&der, names)? && left > LEAF_DAYS * 86400 / 3)
+    Ok(same && covers(&der, names)? && left > days * 86400 / 3)
 }
 
 /// True if the certificate has all of the names and addresses.

@@ -10,8 +10,10 @@
 
 mod changes;
 mod exit_codes;
+mod install;
 mod listing;
 mod nginx;
 mod pki;
+mod pki_layout;
 mod support;
 mod waiting;

@@ -39,7 +39,7 @@ fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>
         .collect()
 }
 
-fn alternative_names(pem: &[u8]) -> Vec<String> {
+pub(crate) fn alternative_names(pem: &[u8]) -> Vec<String> {
     let (_, block) = x509_parser::pem::parse_x509_pem(pem).unwrap();
     let certificate = block.parse_x509().unwrap();
     let names = certificate.subject_alternative_name().unwrap().unwrap();

@@ -98,11 +98,25 @@ impl Ca {
 
     /// Issues a leaf with a fresh key.
     pub fn issue(&self, request: &LeafRequest) -> Result<Issued, IssueError> {
+        self.issue_for(request, vec![KeyUsagePurpose::DigitalSignature])
+    }
+
+    /// As [`Ca::issue`], without a key usage extension: libvirt before 10 refuses a certificate whose
+    /// extension lacks `keyEncipherment`, which has no meaning for our kind of key.
+    pub fn issue_for_libvirt(&self, request: &LeafRequest) -> Result<Issued, IssueError> {
+        self.issue_for(request, Vec::new())
+    }
+
+    fn issue_for(
+        &self,
+        request: &LeafRequest,
+        key_usages: Vec<KeyUsagePurpose>,
+    ) -> Result<Issued, IssueError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.subject_alt_names = alternative_names(request)?;
         params.distinguished_name = common_name(&subject(request));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.key_usages = key_usages;
         if request.server {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         }
