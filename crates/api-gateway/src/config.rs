@@ -20,11 +20,35 @@ pub(crate) struct Config {
     /// Life of a token, seconds.
     #[serde(default = "default_token_seconds")]
     pub(crate) token_seconds: u64,
+    /// Tenant links.
+    #[serde(default)]
+    pub(crate) links: LinkConfig,
     /// Certificates.
     pub(crate) tls: TlsFiles,
     /// Logs.
     #[serde(default)]
     pub(crate) log: LogConfig,
+}
+
+/// `[links]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkConfig {
+    /// Longest life, days.
+    #[serde(default = "default_max_days")]
+    pub(crate) max_days: u64,
+    /// File with the shared key of the described system's links; without it they are refused.
+    pub(crate) legacy_key_file: Option<PathBuf>,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self { max_days: default_max_days(), legacy_key_file: None }
+    }
+}
+
+const fn default_max_days() -> u64 {
+    90
 }
 
 const fn default_token_seconds() -> u64 {
@@ -39,6 +63,6 @@ mod tests {
     fn the_example_is_a_valid_configuration() {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
         let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
-        assert_eq!(config.token_seconds, 3600);
+        assert_eq!((config.token_seconds, config.links.max_days), (3600, 90));
     }
 }

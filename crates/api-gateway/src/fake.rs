@@ -20,6 +20,7 @@ use vmmgr_common::mtls::{Identity, Role as PeerRole, TlsFiles, client_config};
 use vmmgr_common::server::{self, Readiness, Service};
 
 use crate::app::App;
+use crate::app::links::Links;
 use crate::auth::Role;
 use crate::auth::token::Tokens;
 use crate::store::Sqlite;
@@ -28,6 +29,9 @@ use crate::store::Sqlite;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Key of every test gateway's tokens.
 pub(crate) const KEY: [u8; 32] = [9; 32];
+
+/// Key of every test gateway's MD5 links.
+pub(crate) const LEGACY_KEY: &str = "a-key-of-our-own";
 
 /// What the fake agent holds, and how it is to fail.
 #[derive(Default)]
@@ -263,7 +267,9 @@ impl Stack {
         let gateway_tls = leaf(PeerRole::Gateway, "gw1");
         let store = Arc::new(Sqlite::in_memory());
         let tokens = Tokens::with_key(&KEY, 3600);
-        let app = web::Data::new(App::start(store, tokens, gateway_tls.clone()).await.unwrap());
+        let links = Links::with_keys(Some(LEGACY_KEY));
+        let app =
+            web::Data::new(App::start(store, tokens, links, gateway_tls.clone()).await.unwrap());
         let data = app.clone();
         let accept: &[PeerRole] = &[PeerRole::Nginx, PeerRole::Operator];
         serve(gateway_tls, gateway, accept, move |service| {

@@ -9,6 +9,7 @@ mod config;
 #[cfg(test)]
 mod fake;
 mod fleet;
+mod query;
 mod store;
 mod v1;
 
@@ -22,6 +23,7 @@ use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{self, Readiness, Service};
 
 use crate::app::App;
+use crate::app::links::Links;
 use crate::auth::password;
 use crate::auth::token::Tokens;
 use crate::config::Config;
@@ -90,7 +92,8 @@ async fn init_admin(config: &Config) -> Result<(), Failure> {
 async fn run(config: Config) -> Result<(), Failure> {
     let store = Arc::new(Sqlite::open(&config.state_dir)?);
     let tokens = Tokens::open(&config.state_dir, config.token_seconds)?;
-    let app = App::start(store, tokens, config.tls.clone()).await?;
+    let links = Links::open(&config.state_dir, &config.links)?;
+    let app = App::start(store, tokens, links, config.tls.clone()).await?;
     let ready = Readiness::default();
     ready.set("store", Ok(()));
     let service = Service {

@@ -66,6 +66,8 @@ codes! {
     WrongState = "wrong_state", 409, "not possible in the present state";
     /// Same idempotency key, other body.
     KeyReuse = "key_reuse", 409, "the idempotency key was used with another body";
+    /// A tenant link whose time or uses are over, or a way of the seed that is closed.
+    Gone = "gone", 410, "no longer available";
     /// `If-Match` names another version.
     PreconditionFailed = "precondition_failed", 412, "changed in between";
     /// The body is larger than the route takes.

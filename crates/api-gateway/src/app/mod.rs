@@ -1,8 +1,10 @@
 //! The application: what the two faces of the API share. Knows no HTTP.
 
 pub(crate) mod hosts;
+pub(crate) mod links;
 pub(crate) mod operations;
 pub(crate) mod records;
+mod settled;
 pub(crate) mod vms;
 
 use std::collections::{HashMap, HashSet};
@@ -13,6 +15,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::HostId;
 use vmmgr_common::mtls::TlsFiles;
 
+use self::links::Links;
 use crate::auth::login::Attempts;
 use crate::auth::token::Tokens;
 use crate::fleet::Fleet;
@@ -26,6 +29,8 @@ pub(crate) struct App {
     pub(crate) tokens: Tokens,
     /// Login attempts.
     pub(crate) attempts: Attempts,
+    /// Tenant links.
+    pub(crate) links: Links,
     /// Guests.
     pub(crate) fleet: Fleet,
     tls: TlsFiles,
@@ -38,12 +43,14 @@ impl App {
     pub(crate) async fn start(
         store: Arc<dyn Store>,
         tokens: Tokens,
+        links: Links,
         tls: TlsFiles,
     ) -> Result<Self, Problem> {
         let app = Self {
             store,
             tokens,
             attempts: Attempts::default(),
+            links,
             fleet: Fleet::default(),
             tls,
             agents: RwLock::default(),

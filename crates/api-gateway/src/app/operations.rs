@@ -147,7 +147,8 @@ impl App {
 
     async fn save(&self, record: &OperationRecord) -> Result<(), Problem> {
         let key = record.operation.id.to_string();
-        self.store.put(Table::Operations, &key, &to_text(record)?).await
+        self.store.put(Table::Operations, &key, &to_text(record)?).await?;
+        if record.operation.state.is_final() { self.settled(record).await } else { Ok(()) }
     }
 
     async fn stored(&self, id: OperationId) -> Result<OperationRecord, Problem> {

@@ -1,12 +1,16 @@
 //! Who calls, and what they may do.
 //!
 //! Handlers say it in their signature: `Caller<ManageVms>` is an authenticated caller whose role
-//! covers [`ManageVms`]. The only routes without a `Caller` are `POST /v1/session` and
-//! `GET /v1/version`.
+//! covers [`ManageVms`]; `Tenant<Start>` is the holder of a link that allows to start its guest.
+//! The only routes without either are `POST /v1/session`, `GET /v1/version` and the one that refuses
+//! everything else below `/user/`.
 
 mod caller;
+pub(crate) mod key;
+pub(crate) mod link;
 pub(crate) mod login;
 pub(crate) mod password;
+pub(crate) mod tenant;
 pub(crate) mod token;
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,6 @@
 //! The algorithm is pinned by us, never read from the token; every claim is required. One process
 //! signs and verifies, so a shared key is enough and nothing can be confused with a public one.
 
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -52,14 +51,7 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// With the key in `dir`, made when it is not there.
     pub(crate) fn open(dir: &Path, seconds: u64) -> Result<Self, Problem> {
-        let path = dir.join("token.key");
-        let key = match fs_err::read(&path) {
-            Ok(key) if key.len() == 32 => key,
-            Ok(_) => return Err(failed(format!("{} is not a key of 32 bytes", path.display()))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(&path)?,
-            Err(error) => return Err(failed(error)),
-        };
-        Ok(Self::with_key(&key, seconds))
+        Ok(Self::with_key(&super::key::open(dir, "token.key")?, seconds))
     }
 
     /// With a given key.
@@ -106,21 +98,6 @@ impl Tokens {
                     .hint("log in again (`vmmctl login`)")
             })
     }
-}
-
-fn make_key(path: &Path) -> Result<Vec<u8>, Problem> {
-    let key = rand::random::<[u8; 32]>().to_vec();
-    let write = || -> std::io::Result<()> {
-        if let Some(dir) = path.parent() {
-            fs_err::create_dir_all(dir)?;
-        }
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-        std::io::Write::write_all(&mut file, &key)?;
-        file.sync_all()
-    };
-    write().map_err(failed)?;
-    Ok(key)
 }
 
 #[cfg(test)]

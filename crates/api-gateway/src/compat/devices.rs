@@ -18,18 +18,19 @@ use super::power::settle;
 use crate::app::App;
 use crate::app::operations::{OperationRecord, Submission};
 use crate::auth::{Caller, Identity, ManageVms};
+use crate::query::Arguments;
 use crate::v1::device_ref;
 
 #[derive(Deserialize, Default)]
-struct Body {
+pub(super) struct Body {
     size: Option<DiskSize>,
     gold: Option<String>,
-    isoname: Option<String>,
-    dev: Option<String>,
+    pub(super) isoname: Option<String>,
+    pub(super) dev: Option<String>,
 }
 
 /// An empty body is `{}`: the seed's scripts send either.
-fn read(body: &[u8]) -> Result<Body, Problem> {
+pub(super) fn read(body: &[u8]) -> Result<Body, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Body::default());
     }
@@ -40,18 +41,7 @@ fn read(body: &[u8]) -> Result<Body, Problem> {
     })
 }
 
-/// `?dev=`, given once.
-fn query_dev(request: &HttpRequest) -> Result<Option<String>, Problem> {
-    let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
-        .map_err(|error| Problem::new(ErrorCode::MalformedRequest, format!("query: {error}")))?;
-    let mut given = query.iter().filter(|(key, _)| key == "dev");
-    match (given.next(), given.next()) {
-        (Some(_), Some(_)) => Err(Problem::new(ErrorCode::MalformedRequest, "dev is given twice")),
-        (found, _) => Ok(found.map(|(_, value)| value.clone())),
-    }
-}
-
-fn missing(what: &str) -> Problem {
+pub(super) fn missing(what: &str) -> Problem {
     Problem::new(ErrorCode::InvalidValue, format!("{what}: missing"))
 }
 
@@ -92,7 +82,8 @@ async fn begin(
     body: &[u8],
 ) -> Result<(OperationRecord, String), Problem> {
     let (host, vm) = (HostId::parse(&path.0)?, VmId::parse(&path.1)?);
-    let dev = query_dev(request)?.ok_or_else(|| missing("dev"))?;
+    let arguments = Arguments::of(request, &["dev"])?;
+    let dev = arguments.get("dev").ok_or_else(|| missing("dev"))?.to_owned();
     let attachment = attachment(app, &host, vm, &dev, read(body)?).await?;
     let record =
         app.submit(who, &host, Work::Attach { vm, attachment }, Submission::default()).await?;
@@ -155,12 +146,11 @@ pub(super) async fn attach(
 
 /// The device of the path form, of `?dev=` or of the body.
 fn named(path: &HttpRequest, body: &Body) -> Result<String, Problem> {
-    let in_path = path.match_info().get("dev").map(str::to_owned);
+    let in_path = path.match_info().get("dev");
+    let arguments = Arguments::of(path, &["dev"])?;
     // The readme's cdrom line has both; the body names the drive.
-    match body.dev.clone().or(query_dev(path)?).or(in_path) {
-        Some(dev) => Ok(dev),
-        None => Err(missing("dev")),
-    }
+    let dev = body.dev.as_deref().or(arguments.get("dev")).or(in_path);
+    dev.map(str::to_owned).ok_or_else(|| missing("dev"))
 }
 
 fn place(request: &HttpRequest) -> Result<(HostId, VmId), Problem> {
@@ -185,6 +175,24 @@ pub(super) async fn detach(
     answer("detach_device", run.await)
 }
 
+/// Changes what is in a drive: an ISO by name, or the guest's own seed for `""`.
+pub(super) async fn change_medium(
+    app: &App,
+    who: &Identity,
+    (host, vm): (HostId, VmId),
+    dev: &str,
+    isoname: Option<&str>,
+) -> Result<Value, Problem> {
+    let medium = match isoname {
+        Some("") => Medium::Seed,
+        Some(name) => Medium::Iso { path: app.iso(&ResourceName::parse(name)?).await?.path },
+        None => return Err(missing("isoname")),
+    };
+    let work = Work::ChangeMedium { vm, device: device_ref(dev)?, medium };
+    settle(app, who, &host, work).await?;
+    Ok(ok(format!("cdrom {dev} ok"), json!({})))
+}
+
 pub(super) async fn cdrom(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -192,17 +200,9 @@ pub(super) async fn cdrom(
     body: web::Bytes,
 ) -> HttpResponse {
     let run = async {
-        let (host, vm) = place(&request)?;
         let body = read(&body)?;
         let dev = named(&request, &body)?;
-        let medium = match body.isoname.as_deref() {
-            Some("") => Medium::Seed,
-            Some(name) => Medium::Iso { path: app.iso(&ResourceName::parse(name)?).await?.path },
-            None => return Err(missing("isoname")),
-        };
-        let work = Work::ChangeMedium { vm, device: device_ref(&dev)?, medium };
-        settle(&app, &who.identity, &host, work).await?;
-        Ok(ok(format!("cdrom {dev} ok"), json!({})))
+        change_medium(&app, &who.identity, place(&request)?, &dev, body.isoname.as_deref()).await
     };
     answer("cdrom", run.await)
 }

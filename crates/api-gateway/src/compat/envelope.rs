@@ -1,6 +1,9 @@
 //! The seed's envelope.
 
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::{Map, Value, json};
 use vmmgr_common::error::Problem;
@@ -41,5 +44,23 @@ pub(super) fn answer(name: &str, result: Result<Value, Problem>) -> HttpResponse
     match result {
         Ok(body) => HttpResponse::Ok().json(body),
         Err(problem) => refuse(name, &problem),
+    }
+}
+
+/// Puts every failure below the seed's paths into the envelope, also those of extractors and of
+/// paths that lead nowhere. What is not the seed's goes by untouched.
+pub(super) async fn everywhere<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let mut parts = request.path().split('/').skip(1).map(str::to_owned);
+    let face = parts.next().unwrap_or_default();
+    let seed = ["tpl", "vm", "user", "domain", "conf"].contains(&face.as_str());
+    let name = if face == "user" { parts.nth(1) } else { parts.next() }.unwrap_or(face);
+    let response = next.call(request).await?;
+    let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
+    match problem.cloned().filter(|_| seed) {
+        None => Ok(response.map_into_left_body()),
+        Some(problem) => Ok(response.into_response(refuse(&name, &problem)).map_into_right_body()),
     }
 }

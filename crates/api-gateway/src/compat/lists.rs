@@ -41,7 +41,7 @@ fn parts(domain: &Domain) -> (Value, Value, Value) {
     (mdconfig, Value::Array(disks), Value::Array(nets))
 }
 
-fn live(domain: &Domain) -> Value {
+pub(super) fn live(domain: &Domain) -> Value {
     let (mdconfig, disks, nets) = parts(domain);
     json!({"uuid": domain.id, "desc": domain.description, "curcpu": domain.vcpus,
         "curmem": domain.memory_kib, "mdconfig": mdconfig, "maxcpu": domain.vcpus_max,

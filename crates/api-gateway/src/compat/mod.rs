@@ -7,15 +7,25 @@
 mod create;
 mod devices;
 mod envelope;
+mod link;
+#[cfg(test)]
+mod link_tests;
 mod lists;
 mod power;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
-use actix_web::web::{self, get, post};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, get, post, route};
 
-/// All routes.
+/// All routes, with every failure in the seed's envelope. The scope takes what is left over, so it
+/// comes last.
 pub(crate) fn routes(service: &mut web::ServiceConfig) {
+    service.service(web::scope("").wrap(from_fn(envelope::everywhere)).configure(all));
+}
+
+fn all(service: &mut web::ServiceConfig) {
     const AT: &str = "{host}/{uuid}";
     let both = |service: &mut web::ServiceConfig, verb: &str| {
         for path in [format!("/vm/{verb}/{AT}"), format!("/vm/{verb}/{AT}/")] {
@@ -33,6 +43,15 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route("/vm/list/{host}/{uuid}/get_ipaddr", get().to(lists::addresses))
         .route("/vm/ipaddr/{host}/{uuid}", get().to(lists::addresses))
         .route("/vm/xml/{host}/{uuid}", get().to(lists::xml))
+        .route("/vm/ui/{host}/{uuid}/{epoch}", get().to(link::ui))
+        .route("/vm/ctrl_url/{host}/{uuid}", get().to(link::ctrl_url))
+        .route("/user/vm/list/{link:.*}", route().to(tenant::list))
+        .route("/user/vm/getiso/{link:.*}", route().to(tenant::isos))
+        .route("/user/vm/start/{link:.*}", route().to(tenant::start))
+        .route("/user/vm/reset/{link:.*}", route().to(tenant::reset))
+        .route("/user/vm/stop/{link:.*}", route().to(tenant::stop))
+        .route("/user/vm/cdrom/{link:.*}", route().to(tenant::cdrom))
+        .route("/user/{link:.*}", route().to(tenant::refused))
         .route("/vm/create/{host}", post().to(create::create))
         .route("/vm/attach_device/{host}/{uuid}", post().to(devices::attach))
         .route("/vm/detach_device/{host}/{uuid}", post().to(devices::detach))

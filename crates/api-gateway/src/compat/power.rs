@@ -12,6 +12,7 @@ use super::envelope::{answer, ok};
 use crate::app::App;
 use crate::app::operations::{OperationRecord, Submission};
 use crate::auth::{Caller, Identity, ManageVms};
+use crate::query::Arguments;
 
 /// The seed answers when the thing is done.
 const WAIT: Duration = Duration::from_secs(30);
@@ -35,22 +36,6 @@ pub(super) async fn settle(
     }
 }
 
-/// Only a plain yes forces: the seed took any text, `false` too.
-fn forced(request: &HttpRequest) -> Result<bool, Problem> {
-    let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
-        .map_err(|error| Problem::new(ErrorCode::MalformedRequest, format!("query: {error}")))?;
-    let mut given = query.iter().filter(|(key, _)| key == "force");
-    match (given.next(), given.next()) {
-        (None, _) => Ok(false),
-        (Some((_, value)), None) => match value.as_str() {
-            "true" | "1" | "yes" => Ok(true),
-            "" | "false" | "0" | "no" => Ok(false),
-            _ => Err(Problem::new(ErrorCode::InvalidValue, "force: expected true or false")),
-        },
-        _ => Err(Problem::new(ErrorCode::MalformedRequest, "force is given twice")),
-    }
-}
-
 pub(super) async fn act(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -60,11 +45,13 @@ pub(super) async fn act(
     let verb = request.path().split('/').nth(2).unwrap_or_default().to_owned();
     let result = async {
         let (host, vm) = (HostId::parse(&path.0)?, VmId::parse(&path.1)?);
+        let known: &[&str] = if verb == "stop" { &["force"] } else { &[] };
+        let arguments = Arguments::of(&request, known)?;
         let work = match verb.as_str() {
             "start" => Work::Start { vm },
             "reset" => Work::Reset { vm },
             "delete" => Work::Delete { vm },
-            _ if forced(&request)? => Work::Destroy { vm },
+            _ if arguments.flag("force")? => Work::Destroy { vm },
             _ => Work::Shutdown { vm },
         };
         let record = settle(&app, &who.identity, &host, work).await?;

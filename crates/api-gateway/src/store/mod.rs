@@ -29,6 +29,10 @@ pub(crate) enum Table {
     IdempotencyKeys,
     /// Revoked tokens, by `jti`.
     RevokedTokens,
+    /// Tenant links, by a keyed digest of the link.
+    Links,
+    /// Uses of links, by `link/number`.
+    LinkUses,
 }
 
 impl Table {
@@ -42,6 +46,8 @@ impl Table {
             Self::Operations => "operations",
             Self::IdempotencyKeys => "idempotency_keys",
             Self::RevokedTokens => "revoked_tokens",
+            Self::Links => "links",
+            Self::LinkUses => "link_uses",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod devices;
 mod hosts;
+mod links;
 mod operations;
 mod records;
 mod session;
@@ -52,6 +53,9 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route(&vm("/cdroms"), post().to(devices::attach_cdrom))
         .route(&vm("/media/{target}"), post().to(devices::change_medium))
         .route(&vm("/devices/{device}"), delete().to(devices::detach))
+        .route(&vm("/links"), get().to(links::list))
+        .route(&vm("/links"), post().to(links::create))
+        .route(&vm("/links/{id}"), delete().to(links::revoke))
         .route("/v1/operations", get().to(operations::list))
         .route("/v1/operations/{id}", get().to(operations::show))
         .route("/v1/operations/{id}/events", get().to(operations::events));

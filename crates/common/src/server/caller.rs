@@ -40,6 +40,15 @@ pub(super) fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     }
 }
 
+/// What of a path may be written down: a tenant link can be a part of the path, and then all that
+/// follows the verb stays out.
+fn loggable(path: &str) -> &str {
+    if !path.starts_with("/user/") {
+        return path;
+    }
+    path.match_indices('/').nth(3).map_or(path, |(at, _)| &path[..=at])
+}
+
 /// Lets only `accept` in.
 pub(super) fn admit(request: &ServiceRequest, accept: &[Role]) -> Result<(), Problem> {
     match request.conn_data::<Peer>() {
@@ -63,7 +72,7 @@ pub(super) async fn guard<B: MessageBody + 'static>(
     request.extensions_mut().insert(RequestId(id.clone()));
     request_id::scope(id.clone(), async move {
         let started = std::time::Instant::now();
-        let (method, path) = (request.method().clone(), request.path().to_owned());
+        let (method, path) = (request.method().clone(), loggable(request.path()).to_owned());
         let mut response = match admit(&request, accept) {
             Ok(()) => match next.call(request).await {
                 Ok(response) => response.map_into_left_body(),
@@ -101,5 +110,18 @@ impl FromRequest for RequestId {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let known = request.extensions().get::<Self>().cloned();
         ready(Ok(known.unwrap_or_else(|| Self(request_id::accept(None)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_a_path_is_not_written_down() {
+        assert_eq!(loggable("/user/vm/list/aG9zdDAx"), "/user/vm/list/");
+        assert_eq!(loggable("/user/vm/list/host01/uuid"), "/user/vm/list/");
+        assert_eq!(loggable("/user/vm"), "/user/vm");
+        assert_eq!(loggable("/vm/list/host01"), "/vm/list/host01");
     }
 }

@@ -1,0 +1,103 @@
+//! The extractor of routes that a link opens.
+
+use std::marker::PhantomData;
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::future::LocalBoxFuture;
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::{HostId, VmId};
+
+use super::link::{LinkToken, LinkVerb};
+use super::{Identity, Role};
+use crate::app::App;
+use crate::query::Arguments;
+
+/// What a route of a link does.
+pub(crate) trait LinkRoute: 'static {
+    /// The verb that the link must allow.
+    const VERB: LinkVerb;
+    /// Methods that are taken.
+    const METHODS: &'static [Method];
+    /// Arguments beside the link's own.
+    const ARGUMENTS: &'static [&'static str];
+}
+
+macro_rules! link_routes {
+    ($($(#[$doc:meta])* $name:ident: $methods:expr, $arguments:expr;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name;
+            impl LinkRoute for $name {
+                const VERB: LinkVerb = LinkVerb::$name;
+                const METHODS: &'static [Method] = &$methods;
+                const ARGUMENTS: &'static [&'static str] = &$arguments;
+            }
+        )*
+    };
+}
+
+link_routes! {
+    /// `/user/vm/list/…`.
+    List: [Method::GET], ["k", "e"];
+    /// `/user/vm/getiso/…`.
+    Getiso: [Method::GET], ["k", "e"];
+    /// `/user/vm/start/…`.
+    Start: [Method::GET, Method::POST], ["k", "e"];
+    /// `/user/vm/reset/…`.
+    Reset: [Method::GET, Method::POST], ["k", "e"];
+    /// `/user/vm/stop/…`.
+    Stop: [Method::GET, Method::POST], ["k", "e", "force"];
+    /// `/user/vm/cdrom/…`.
+    Cdrom: [Method::POST], ["k", "e", "dev"];
+}
+
+/// The holder of a link that allows what `R` does.
+pub(crate) struct Tenant<R> {
+    /// Host of its guest.
+    pub(crate) host: HostId,
+    /// Its guest.
+    pub(crate) vm: VmId,
+    /// The link, in the place of an account.
+    pub(crate) identity: Identity,
+    /// Arguments beside the link.
+    pub(crate) arguments: Arguments,
+    route: PhantomData<R>,
+}
+
+async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem> {
+    let app = request
+        .app_data::<web::Data<App>>()
+        .ok_or_else(|| Problem::new(ErrorCode::Internal, "the application is not set up"))?;
+    // The path as it was sent: nothing in a link needs an escape, so one with escapes is none.
+    let tail = request.uri().path().splitn(5, '/').nth(4).unwrap_or_default();
+    let (token, arguments) = LinkToken::parse(tail, request.query_string())?;
+    let link = app.link(&token).await?;
+    if !R::METHODS.contains(request.method()) {
+        let offered: Vec<&str> = R::METHODS.iter().map(Method::as_str).collect();
+        return Err(Problem::new(
+            ErrorCode::MethodNotAllowed,
+            format!("this is done with {}", offered.join(" or ")),
+        ));
+    }
+    if !link.verbs.contains(&R::VERB) {
+        return Err(Problem::new(ErrorCode::Forbidden, "this link does not allow that"));
+    }
+    arguments.only(R::ARGUMENTS)?;
+    app.use_link(&link, R::VERB).await?;
+    tracing::info!(link.id = link.id, vm.id = %link.vm, host.id = %link.host, verb = ?R::VERB, "a link is used");
+    let user = format!("link:{}", link.id);
+    // A link is no account: the role is the least, and nothing asks for it on these routes.
+    let identity = Identity { user, role: Role::Viewer, token: link.id, until: token.expires };
+    Ok(Tenant { host: token.host, vm: token.vm, identity, arguments, route: PhantomData })
+}
+
+impl<R: LinkRoute> FromRequest for Tenant<R> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        Box::pin(admit(request.clone()))
+    }
+}
