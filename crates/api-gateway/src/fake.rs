@@ -191,6 +191,8 @@ async fn part(
     }
     Ok(match path.1.as_str() {
         "xml" => HttpResponse::Ok().content_type("text/xml").body("<domain/>"),
+        "snapshots" => HttpResponse::Ok().json(json!([{"name": "s1", "description": "",
+            "created": "2026-01-01T00:00:00Z", "state": "shut_off", "current": true}])),
         "addresses" => HttpResponse::Ok().json(json!([{"mac": "52:54:00:00:00:01", "name": "eth0",
             "addresses": [{"address": "10.0.0.2/24", "family": "ipv4"}]}])),
         "boot" => HttpResponse::Ok().json(json!({"fetches": [], "total": 3})),
@@ -198,6 +200,16 @@ async fn part(
             .json(json!({"meta_data": "m", "user_data": "u", "vendor_data": "v",
             "network_config": "n"})),
     })
+}
+
+async fn disk(path: web::Path<(String, String)>) -> web::Json<Value> {
+    web::Json(json!({"target": path.1, "capacity_bytes": 1_u64 << 30, "allocation_bytes": 1,
+        "physical_bytes": 2}))
+}
+
+async fn nic(path: web::Path<(String, String)>) -> web::Json<Value> {
+    web::Json(json!({"mac": path.1, "rx_bytes": 1, "rx_packets": 2, "rx_errors": 0,
+        "rx_dropped": 0, "tx_bytes": 3, "tx_packets": 4, "tx_errors": 0, "tx_dropped": 0}))
 }
 
 fn agent_routes(service: &mut web::ServiceConfig) {
@@ -208,6 +220,8 @@ fn agent_routes(service: &mut web::ServiceConfig) {
         .route("/v1/operations/{id}", web::get().to(operation))
         .route("/v1/operations/{id}/events", web::get().to(progress))
         .route("/v1/domains/{vm}", web::get().to(domain))
+        .route("/v1/domains/{vm}/disks/{target}", web::get().to(disk))
+        .route("/v1/domains/{vm}/nics/{mac}/stats", web::get().to(nic))
         .route("/v1/domains/{vm}/{part}", web::get().to(part));
 }
 

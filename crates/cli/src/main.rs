@@ -80,6 +80,9 @@ enum Command {
     /// CD-ROM drives of a guest
     #[command(subcommand)]
     Media(cmd::device::Media),
+    /// Snapshots of a guest
+    #[command(subcommand)]
+    Snapshot(cmd::snapshot::Snapshot),
     /// Devices of a guest
     #[command(subcommand)]
     Device(cmd::device::Device),
@@ -131,6 +134,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Disk(disk) => disk.run(&client, format).await,
         Command::Nic(nic) => nic.run(&client, format).await,
         Command::Media(media) => media.run(&client, format).await,
+        Command::Snapshot(snapshot) => snapshot.run(&client, format).await,
         Command::Device(device) => device.run(&client, format).await,
         Command::Op(op) => op.run(&client, format).await,
         Command::Pki(_) | Command::Nginx(_) => Ok(()),

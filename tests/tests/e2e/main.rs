@@ -21,3 +21,4 @@ mod guest;
 mod lab;
 mod lifecycle;
 mod outages;
+mod tuning;

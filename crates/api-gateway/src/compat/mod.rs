@@ -15,6 +15,7 @@ mod power;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, get, post, route};
@@ -57,7 +58,22 @@ fn all(service: &mut web::ServiceConfig) {
         .route("/vm/detach_device/{host}/{uuid}", post().to(devices::detach))
         .route("/vm/detach_device/{host}/{uuid}/{dev}", post().to(devices::detach))
         .route("/vm/cdrom/{host}/{uuid}", post().to(devices::cdrom))
-        .route("/vm/cdrom/{host}/{uuid}/{dev}", post().to(devices::cdrom));
+        .route("/vm/cdrom/{host}/{uuid}/{dev}", post().to(devices::cdrom))
+        .route("/vm/blksize/{host}/{uuid}", get().to(tuning::blksize))
+        .route("/vm/netstat/{host}/{uuid}", get().to(tuning::netstat))
+        .route("/vm/desc/{host}/{uuid}", get().to(tuning::set))
+        .route("/vm/desc/{host}/{uuid}", post().to(tuning::set))
+        .route("/vm/setmem/{host}/{uuid}", get().to(tuning::set))
+        .route("/vm/setmem/{host}/{uuid}", post().to(tuning::set))
+        .route("/vm/setcpu/{host}/{uuid}", get().to(tuning::set))
+        .route("/vm/setcpu/{host}/{uuid}", post().to(tuning::set))
+        .route("/vm/metadata/{host}/{uuid}", post().to(tuning::metadata))
+        .route("/vm/snapshot/{host}/{uuid}", get().to(tuning::snapshots))
+        .route("/vm/snapshot/{host}/{uuid}", post().to(tuning::snapshot))
+        .route("/vm/revert_snapshot/{host}/{uuid}", get().to(tuning::change_snapshot))
+        .route("/vm/revert_snapshot/{host}/{uuid}", post().to(tuning::change_snapshot))
+        .route("/vm/delete_snapshot/{host}/{uuid}", get().to(tuning::change_snapshot))
+        .route("/vm/delete_snapshot/{host}/{uuid}", post().to(tuning::change_snapshot));
     for verb in ["start", "stop", "reset", "delete"] {
         both(service, verb);
     }

@@ -9,9 +9,12 @@ mod session;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod tuning;
+#[cfg(test)]
+mod tuning_tests;
 mod vms;
 
-use actix_web::web::{self, delete, get, post};
+use actix_web::web::{self, delete, get, patch, post};
 
 pub(crate) use devices::device_ref;
 
@@ -40,6 +43,7 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route("/v1/hosts/{host}/vms", post().to(vms::create))
         .route(VM, get().to(vms::show))
         .route(VM, delete().to(vms::remove))
+        .route(VM, patch().to(tuning::configure))
         .route(&vm("/xml"), get().to(vms::xml))
         .route(&vm("/addresses"), get().to(vms::addresses))
         .route(&vm("/boot"), get().to(vms::boot))
@@ -48,6 +52,16 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route(&vm("/shutdown"), post().to(vms::shutdown))
         .route(&vm("/poweroff"), post().to(vms::poweroff))
         .route(&vm("/reset"), post().to(vms::reset))
+        .route(&vm("/suspend"), post().to(vms::suspend))
+        .route(&vm("/resume"), post().to(vms::resume))
+        .route(&vm("/reboot"), post().to(vms::reboot))
+        .route(&vm("/snapshots"), get().to(tuning::snapshots))
+        .route(&vm("/snapshots"), post().to(tuning::create_snapshot))
+        .route(&vm("/snapshots/{name}/revert"), post().to(tuning::revert_snapshot))
+        .route(&vm("/snapshots/{name}"), delete().to(tuning::delete_snapshot))
+        .route(&vm("/disks/{target}"), get().to(tuning::disk_usage))
+        .route(&vm("/disks/{target}"), patch().to(tuning::resize_disk))
+        .route(&vm("/nics/{device}/stats"), get().to(tuning::nic_stats))
         .route(&vm("/disks"), post().to(devices::attach_disk))
         .route(&vm("/nics"), post().to(devices::attach_nic))
         .route(&vm("/cdroms"), post().to(devices::attach_cdrom))

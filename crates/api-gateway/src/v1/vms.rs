@@ -161,6 +161,12 @@ actions! {
     poweroff => Destroy;
     /// Presses its reset button.
     reset => Reset;
+    /// Stops its CPUs.
+    suspend => Suspend;
+    /// Lets its CPUs go on.
+    resume => Resume;
+    /// Asks it to restart.
+    reboot => Reboot;
     /// Deletes it with its volumes and its seed.
     remove => Delete;
 }

@@ -8,7 +8,15 @@ use super::vm::Place;
 use super::{done, part};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::Format;
+use crate::output::{self, Format};
+
+/// Prints what was measured, a line a figure.
+async fn measured(client: &Client, format: Format, path: &str) -> Result<(), Failure> {
+    let value = client.get(path).await?;
+    let rows = value.as_object().into_iter().flatten();
+    let lines: Vec<String> = rows.map(|(key, value)| format!("{key} {value}")).collect();
+    output::one(format, &value, path, &lines.join("\n"))
+}
 
 /// Disks.
 #[derive(Subcommand)]
@@ -27,11 +35,40 @@ pub(crate) enum Disk {
         #[arg(long)]
         gold: Option<String>,
     },
+    /// Make a disk larger; it cannot become smaller
+    Resize {
+        #[command(flatten)]
+        place: Place,
+        /// Target (vda)
+        target: String,
+        /// New size: 10 or 10G, 512M, 2T
+        #[arg(long)]
+        size: String,
+    },
+    /// Print the room that a disk takes
+    Usage {
+        #[command(flatten)]
+        place: Place,
+        /// Target (vda)
+        target: String,
+    },
 }
 
 impl Disk {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        let Self::Attach { place, device, size, gold } = self;
+        let (place, device, size, gold) = match self {
+            Self::Attach { place, device, size, gold } => (place, device, size, gold),
+            Self::Resize { place, target, size } => {
+                let path = format!("{}/disks/{}", place.path()?, part(&target)?);
+                let body = json!({ "size": size });
+                let operation = client.change(Method::PATCH, &path, Some(&body)).await?;
+                return done(format, &operation, &target, &format!("disk {target} has {size}"));
+            }
+            Self::Usage { place, target } => {
+                let path = format!("{}/disks/{}", place.path()?, part(&target)?);
+                return measured(client, format, &path).await;
+            }
+        };
         let mut body = json!({"device": device, "size": size});
         if let Some(gold) = gold {
             body["gold"] = gold.into();
@@ -57,11 +94,24 @@ pub(crate) enum Nic {
         #[arg(long)]
         mac: Option<String>,
     },
+    /// Print its counters since the guest's start
+    Stats {
+        #[command(flatten)]
+        place: Place,
+        /// Hardware address
+        mac: String,
+    },
 }
 
 impl Nic {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        let Self::Attach { place, device, mac } = self;
+        let (place, device, mac) = match self {
+            Self::Attach { place, device, mac } => (place, device, mac),
+            Self::Stats { place, mac } => {
+                let path = format!("{}/nics/{}/stats", place.path()?, part(&mac)?);
+                return measured(client, format, &path).await;
+            }
+        };
         let mut body = json!({ "device": device });
         if let Some(mac) = mac {
             body["mac"] = mac.into();

@@ -7,6 +7,8 @@ pub(crate) mod operation;
 pub(crate) mod pki;
 pub(crate) mod records;
 pub(crate) mod session;
+pub(crate) mod snapshot;
+pub(crate) mod tuning;
 pub(crate) mod vm;
 
 use vmmgr_common::api::operation::Operation;

@@ -32,7 +32,7 @@ pub(crate) struct Place {
     /// Host
     host: String,
     /// Guest id
-    vm: String,
+    pub(crate) vm: String,
 }
 
 impl Place {
@@ -114,6 +114,14 @@ pub(crate) enum Vm {
     Poweroff(Place),
     /// Press its reset button
     Reset(Place),
+    /// Stop its CPUs; its memory stays
+    Suspend(Place),
+    /// Let its CPUs go on
+    Resume(Place),
+    /// Ask it to restart
+    Reboot(Place),
+    /// Change CPUs, memory, description, metadata or autostart
+    Set(super::tuning::Set),
     /// Delete it with its disks and its seed
     Delete {
         #[command(flatten)]
@@ -152,6 +160,10 @@ impl Vm {
             Self::Shutdown(place) => act(client, format, &place, "shutdown").await,
             Self::Poweroff(place) => act(client, format, &place, "poweroff").await,
             Self::Reset(place) => act(client, format, &place, "reset").await,
+            Self::Suspend(place) => act(client, format, &place, "suspend").await,
+            Self::Resume(place) => act(client, format, &place, "resume").await,
+            Self::Reboot(place) => act(client, format, &place, "reboot").await,
+            Self::Set(set) => set.run(client, format).await,
             Self::Delete { place, yes } => {
                 confirm(&place, yes)?;
                 let operation = client.change(Method::DELETE, &place.path()?, None).await?;

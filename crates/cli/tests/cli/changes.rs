@@ -261,3 +261,68 @@ fn records_are_made_and_forgotten() {
         );
     }
 }
+
+#[test]
+fn a_guest_that_exists_is_changed() {
+    let server = Fake::always(200, operation("configure", "succeeded"));
+    let change = [
+        "vm",
+        "set",
+        "host01",
+        VM,
+        "--vcpus",
+        "2",
+        "--memory",
+        "512",
+        "--description",
+        "d",
+        "--autostart",
+        "true",
+        "--metadata",
+        "owner=me",
+        "--metadata",
+        "old=",
+    ];
+    succeeds(&server.url, &change);
+    succeeds(&server.url, &["snapshot", "create", "host01", VM, "s1"]);
+    succeeds(&server.url, &["snapshot", "revert", "host01", VM, "s1"]);
+    succeeds(&server.url, &["snapshot", "delete", "host01", VM, "s1"]);
+    succeeds(&server.url, &["disk", "resize", "host01", VM, "vda", "--size", "2G"]);
+    succeeds(&server.url, &["vm", "suspend", "host01", VM]);
+    let at = |verb: &str, rest: &str| format!("{verb} /v1/hosts/host01/vms/{VM}{rest}");
+    assert_eq!(
+        server.lines(),
+        [
+            at("PATCH", ""),
+            at("POST", "/snapshots"),
+            at("POST", "/snapshots/s1/revert"),
+            at("DELETE", "/snapshots/s1"),
+            at("PATCH", "/disks/vda"),
+            at("POST", "/suspend"),
+        ]
+    );
+    let expected = json!({"vcpus": 2, "memory_mib": 512, "description": "d", "autostart": true,
+        "metadata": {"owner": "me", "old": null}});
+    assert_eq!(server.asked()[0].json(), expected);
+    for bad in [&["vm", "set", "host01", VM][..], &["vm", "set", "host01", VM, "--metadata", "x"]] {
+        assert_eq!(vmmctl(&server.url, bad).code, 2, "{bad:?}");
+    }
+}
+
+#[test]
+fn what_is_measured_is_printed() {
+    let usage = json!({"target": "vda", "capacity_bytes": 1024});
+    let server = Fake::always(200, usage.clone());
+    let text = succeeds(&server.url, &["disk", "usage", "host01", VM, "vda"]);
+    assert!(text.contains("capacity_bytes 1024"), "{text}");
+    let text =
+        succeeds(&server.url, &["-o", "json", "nic", "stats", "host01", VM, "52:54:00:00:00:01"]);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), usage);
+    let list = json!([{"name": "s1", "created": "2026-01-01T00:00:00Z", "state": "running",
+        "current": true, "description": ""}]);
+    let server = Fake::always(200, list);
+    assert_eq!(
+        succeeds(&server.url, &["-o", "name", "snapshot", "list", "host01", VM]).trim(),
+        "s1"
+    );
+}

@@ -179,6 +179,9 @@ pub struct Domain {
     /// Our metadata block; empty for guests that others made.
     #[serde(default)]
     pub record: GuestRecord,
+    /// Keys and values that callers keep with the guest, in the same block.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// A disk or drive of a guest.

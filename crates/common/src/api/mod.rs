@@ -7,3 +7,5 @@ pub mod host;
 pub mod inventory;
 pub mod operation;
 pub mod seed;
+pub mod snapshot;
+pub mod tuning;

@@ -7,10 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Attachment, DeviceRef, GoldImage, Medium};
+use super::disk::{Attachment, DeviceRef, DiskSize, GoldImage, Medium, TargetName};
 use super::domain::DomainCreate;
+use super::snapshot::SnapshotCreate;
+use super::tuning::DomainChange;
 use crate::error::Problem;
-use crate::ids::{MacAddress, OperationId, VmId};
+use crate::ids::{MacAddress, OperationId, ResourceName, VmId};
 
 /// `POST /v1/operations` of an agent. With `?wait_ms=N` (at most 30000) the answer is held until
 /// the operation ends or the time is over.
@@ -51,6 +53,58 @@ pub enum Work {
     Reset {
         /// Which.
         vm: VmId,
+    },
+    /// Stop its CPUs; its memory stays.
+    Suspend {
+        /// Which.
+        vm: VmId,
+    },
+    /// Let its CPUs go on.
+    Resume {
+        /// Which.
+        vm: VmId,
+    },
+    /// Ask it to restart (guest agent or ACPI); done when asked.
+    Reboot {
+        /// Which.
+        vm: VmId,
+    },
+    /// Change its CPUs, memory, description, metadata or autostart: all of it or nothing.
+    Configure {
+        /// Which.
+        vm: VmId,
+        /// What.
+        change: Box<DomainChange>,
+    },
+    /// Make a disk larger.
+    ResizeDisk {
+        /// Which.
+        vm: VmId,
+        /// Its disk.
+        target: TargetName,
+        /// New virtual size; a smaller one than now is refused.
+        size: DiskSize,
+    },
+    /// Take a snapshot of its disks, and of its memory if it runs.
+    CreateSnapshot {
+        /// Which.
+        vm: VmId,
+        /// Of what name.
+        snapshot: SnapshotCreate,
+    },
+    /// Make it what it was.
+    RevertSnapshot {
+        /// Which.
+        vm: VmId,
+        /// Snapshot.
+        name: ResourceName,
+    },
+    /// Forget a snapshot.
+    DeleteSnapshot {
+        /// Which.
+        vm: VmId,
+        /// Snapshot.
+        name: ResourceName,
     },
     /// Stop it, prove it gone, undefine, remove its volumes and its seed.
     Delete {
@@ -97,6 +151,14 @@ impl Work {
             | Self::Shutdown { vm }
             | Self::Destroy { vm }
             | Self::Reset { vm }
+            | Self::Suspend { vm }
+            | Self::Resume { vm }
+            | Self::Reboot { vm }
+            | Self::Configure { vm, .. }
+            | Self::ResizeDisk { vm, .. }
+            | Self::CreateSnapshot { vm, .. }
+            | Self::RevertSnapshot { vm, .. }
+            | Self::DeleteSnapshot { vm, .. }
             | Self::Delete { vm }
             | Self::Attach { vm, .. }
             | Self::Detach { vm, .. }
@@ -114,6 +176,14 @@ impl Work {
             Self::Shutdown { .. } => "shutdown",
             Self::Destroy { .. } => "destroy",
             Self::Reset { .. } => "reset",
+            Self::Suspend { .. } => "suspend",
+            Self::Resume { .. } => "resume",
+            Self::Reboot { .. } => "reboot",
+            Self::Configure { .. } => "configure",
+            Self::ResizeDisk { .. } => "resize_disk",
+            Self::CreateSnapshot { .. } => "create_snapshot",
+            Self::RevertSnapshot { .. } => "revert_snapshot",
+            Self::DeleteSnapshot { .. } => "delete_snapshot",
             Self::Delete { .. } => "delete",
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
@@ -181,6 +251,9 @@ pub struct Outcome {
     /// Address that a NIC got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddress>,
+    /// Part of the change is in the definition only: the guest sees it from its next start on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart_needed: bool,
     /// Volumes that could not be deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undeleted: Vec<super::domain::Disk>,

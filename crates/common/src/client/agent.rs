@@ -7,13 +7,16 @@ use reqwest::Method;
 
 use super::http::{ClientError, DEADLINE, Peer};
 use crate::api::console::{ConsoleInfo, ConsoleKind};
+use crate::api::disk::TargetName;
 use crate::api::domain::{Domain, InterfaceAddresses};
 use crate::api::host::HostInfo;
 use crate::api::inventory::{HostEvent, Inventory};
 use crate::api::operation::{Operation, OperationEvent, OperationRequest};
 use crate::api::seed::{BootTrace, SeedPreview};
+use crate::api::snapshot::Snapshot;
+use crate::api::tuning::{DiskUsage, NicStats};
 use crate::error::{ErrorCode, Problem};
-use crate::ids::{HostId, OperationId, VmId};
+use crate::ids::{HostId, MacAddress, OperationId, VmId};
 use crate::mtls::{Identity, Role, TlsFiles};
 
 /// One host's agent.
@@ -87,6 +90,21 @@ impl AgentClient {
     /// Its addresses: lease, ARP and guest agent.
     pub async fn addresses(&self, vm: VmId) -> Result<Vec<InterfaceAddresses>, Problem> {
         self.peer.get(&format!("/v1/domains/{vm}/addresses")).await
+    }
+
+    /// Its snapshots, oldest first.
+    pub async fn snapshots(&self, vm: VmId) -> Result<Vec<Snapshot>, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}/snapshots")).await
+    }
+
+    /// Room that one of its disks takes.
+    pub async fn disk_usage(&self, vm: VmId, target: &TargetName) -> Result<DiskUsage, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}/disks/{target}")).await
+    }
+
+    /// Counters of one of its interfaces.
+    pub async fn nic_stats(&self, vm: VmId, mac: MacAddress) -> Result<NicStats, Problem> {
+        self.peer.get(&format!("/v1/domains/{vm}/nics/{mac}/stats")).await
     }
 
     /// Which consoles it has now, and the name of this run.

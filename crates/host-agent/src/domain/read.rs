@@ -1,7 +1,11 @@
 //! libvirt's XML as an inventory entry. Guests that others made are read as far as they go.
 
+use std::collections::BTreeMap;
+
 use roxmltree::{Document, Node};
-use vmmgr_common::api::domain::{Disk, Domain, GuestRecord, Nic};
+use vmmgr_common::api::domain::{Disk, Domain, DomainState, GuestRecord, Nic};
+use vmmgr_common::api::snapshot::Snapshot;
+use vmmgr_common::api::tuning::RESERVED_KEYS;
 use vmmgr_common::ids::MacAddress;
 
 use super::policy::METADATA_NAMESPACE;
@@ -49,6 +53,109 @@ pub(crate) fn parse(raw: &RawDomain) -> Option<Domain> {
         nics: all("interface").filter_map(nic).collect(),
         graphics: all("graphics").next().and_then(|n| n.attribute("type")).map(str::to_owned),
         record: child(root, "metadata").map(record).unwrap_or_default(),
+        metadata: block(root).map(metadata).unwrap_or_default(),
+    })
+}
+
+/// Our element in `<metadata>`.
+fn block<'a, 'i>(root: Node<'a, 'i>) -> Option<Node<'a, 'i>> {
+    let metadata = child(root, "metadata")?;
+    metadata.children().find(|n| n.has_tag_name((METADATA_NAMESPACE, "meta")))
+}
+
+/// What callers keep in it; our own keys are the record's.
+fn metadata(block: Node<'_, '_>) -> BTreeMap<String, String> {
+    let own = block.children().filter(|n| n.tag_name().namespace() == Some(METADATA_NAMESPACE));
+    own.map(|n| (n.tag_name().name().to_owned(), n.text().unwrap_or_default().to_owned()))
+        .filter(|(key, _)| !RESERVED_KEYS.contains(&key.as_str()))
+        .collect()
+}
+
+/// All keys and values of our element in a definition, in their order.
+pub(crate) fn metadata_rows(xml: &str) -> Vec<(String, String)> {
+    let Ok(document) = Document::parse(xml) else { return Vec::new() };
+    let Some(block) = block(document.root_element()) else { return Vec::new() };
+    block
+        .children()
+        .filter(Node::is_element)
+        .map(|n| (n.tag_name().name().to_owned(), n.text().unwrap_or_default().to_owned()))
+        .collect()
+}
+
+/// Memory of a definition, present and most, KiB.
+pub(crate) fn memory_levels(xml: &str) -> Option<(u64, u64)> {
+    let document = Document::parse(xml).ok()?;
+    let root = document.root_element();
+    let most = memory_kib(child(root, "memory"));
+    let now = child(root, "currentMemory").map_or(most, |node| memory_kib(Some(node)));
+    Some((now, most))
+}
+
+/// CPUs of a definition, present and most.
+pub(crate) fn vcpu_levels(xml: &str) -> Option<(u64, u64)> {
+    let document = Document::parse(xml).ok()?;
+    let vcpu = child(document.root_element(), "vcpu")?;
+    let most = vcpu.text()?.trim().parse().ok()?;
+    let now = vcpu.attribute("current").map_or(Ok(most), str::parse).ok()?;
+    Some((now, most))
+}
+
+/// True if the firmware is a flash image (UEFI).
+pub(crate) fn has_pflash(xml: &str) -> bool {
+    let Ok(document) = Document::parse(xml) else { return false };
+    document
+        .descendants()
+        .any(|n| n.has_tag_name("loader") && n.attribute("type") == Some("pflash"))
+}
+
+/// Target and format of each writable disk that has a source.
+pub(crate) fn disk_formats(xml: &str) -> Vec<(String, String)> {
+    let Ok(document) = Document::parse(xml) else { return Vec::new() };
+    document
+        .descendants()
+        .filter(|n| n.has_tag_name("disk"))
+        .filter(|n| child(*n, "readonly").is_none() && child(*n, "source").is_some())
+        .map(|n| (attribute(child(n, "target"), "dev"), attribute(child(n, "driver"), "type")))
+        .collect()
+}
+
+/// Disks (target and source) and interfaces (address) of the first `<domain>` in a document.
+pub(crate) fn devices(xml: &str) -> Option<(Vec<(String, String)>, Vec<MacAddress>)> {
+    let document = Document::parse(xml).ok()?;
+    let domain = document.descendants().find(|n| n.has_tag_name("domain"))?;
+    let devices = child(domain, "devices")?;
+    let all = |name: &'static str| devices.children().filter(move |n| n.has_tag_name(name));
+    let mut disks: Vec<(String, String)> = all("disk")
+        .map(disk)
+        .filter(|disk| disk.device == "disk")
+        .map(|disk| (disk.target, disk.source))
+        .collect();
+    disks.sort();
+    Some((disks, all("interface").filter_map(nic).map(|nic| nic.mac).collect()))
+}
+
+/// A `<domainsnapshot>`.
+pub(crate) fn snapshot(xml: &str, current: bool) -> Option<Snapshot> {
+    let document = Document::parse(xml).ok()?;
+    let root = document.root_element();
+    let seconds: i64 = text(root, "creationTime").parse().ok()?;
+    let created = chrono::DateTime::from_timestamp(seconds, 0)?;
+    let parent = child(root, "parent").map(|parent| text(parent, "name"));
+    Some(Snapshot {
+        name: text(root, "name"),
+        description: text(root, "description"),
+        created: created.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        state: match text(root, "state").as_str() {
+            "running" => DomainState::Running,
+            "blocked" => DomainState::Blocked,
+            "paused" => DomainState::Paused,
+            "shutdown" => DomainState::ShuttingDown,
+            "crashed" => DomainState::Crashed,
+            "pmsuspended" => DomainState::Suspended,
+            _ => DomainState::ShutOff,
+        },
+        current,
+        parent,
     })
 }
 
@@ -126,7 +233,6 @@ fn record(metadata: Node<'_, '_>) -> GuestRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmmgr_common::api::domain::DomainState;
     use vmmgr_common::ids::VmId;
 
     fn read(xml: &str) -> Option<Domain> {

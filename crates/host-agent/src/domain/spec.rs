@@ -27,7 +27,7 @@ fn refuse(field: &str, rule: &str) -> Problem {
 }
 
 /// Refuses control characters but newline and tab: they have no place in XML or a log.
-fn text(field: &str, value: &str, longest: usize) -> Result<(), Problem> {
+pub(crate) fn check_text(field: &str, value: &str, longest: usize) -> Result<(), Problem> {
     if value.chars().count() > longest {
         return Err(refuse(field, &format!("longer than {longest} characters")));
     }
@@ -42,6 +42,27 @@ const fn is_not_xml(c: char) -> bool {
     matches!(c, '\u{FFFE}' | '\u{FFFF}')
 }
 
+/// A description within its limits.
+pub(crate) fn check_description(text: &str) -> Result<(), Problem> {
+    check_text("description", text, LONGEST_DESCRIPTION)
+}
+
+/// A number of CPUs that a guest can have.
+pub(crate) fn check_vcpus(count: u32) -> Result<(), Problem> {
+    if (1..=MOST_VCPUS).contains(&count) {
+        return Ok(());
+    }
+    Err(refuse("vcpus", &format!("expected 1 to {MOST_VCPUS}")))
+}
+
+/// A size of memory that a guest can have.
+pub(crate) fn check_memory(mib: u64) -> Result<(), Problem> {
+    if (LEAST_MEMORY_MIB..=MOST_MEMORY_MIB).contains(&mib) {
+        return Ok(());
+    }
+    Err(refuse("memory_mib", &format!("expected {LEAST_MEMORY_MIB} to {MOST_MEMORY_MIB}")))
+}
+
 impl TryFrom<&DomainCreate> for DomainSpec {
     type Error = Problem;
 
@@ -49,9 +70,9 @@ impl TryFrom<&DomainCreate> for DomainSpec {
         if create.name.as_str().len() > 63 {
             return Err(refuse("name", "longer than 63 characters"));
         }
-        text("description", &create.description, LONGEST_DESCRIPTION)?;
+        check_text("description", &create.description, LONGEST_DESCRIPTION)?;
         for (name, value) in &create.variables {
-            text(&format!("variable `{}`", name.escape_debug()), value, LONGEST_VARIABLE)?;
+            check_text(&format!("variable `{}`", name.escape_debug()), value, LONGEST_VARIABLE)?;
         }
         let record = &create.record;
         for (field, value) in [
@@ -62,7 +83,7 @@ impl TryFrom<&DomainCreate> for DomainSpec {
             ("gateway", &record.gateway),
             ("template", &record.template),
         ] {
-            text(field, value, 200)?;
+            check_text(field, value, 200)?;
         }
         if create.vcpus == 0 || create.vcpus > create.vcpus_max || create.vcpus_max > MOST_VCPUS {
             return Err(refuse(

@@ -14,7 +14,9 @@ use vmmgr_common::ids::{MacAddress, ResourceName};
 
 use super::spec::DomainSpec;
 
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 7] = [
+    ("metadata", include_str!("../../templates/domain/metadata.xml.j2")),
+    ("snapshot", include_str!("../../templates/domain/snapshot.xml.j2")),
     ("domain/x86_64", include_str!("../../templates/domain/x86_64.xml.j2")),
     ("domain/aarch64", include_str!("../../templates/domain/aarch64.xml.j2")),
     ("device/disk-file", include_str!("../../templates/device/disk-file.xml.j2")),
@@ -141,6 +143,16 @@ impl Templates {
             ErrorCode::InvalidValue,
             format!("the template has no variable {}", names.join(", ")),
         ))
+    }
+
+    /// Our metadata block; libvirt adds its namespace.
+    pub(crate) fn render_metadata(&self, rows: &[(String, String)]) -> Result<String, Problem> {
+        self.render("metadata", context! { rows => rows.to_vec() })
+    }
+
+    /// A snapshot to be taken.
+    pub(crate) fn render_snapshot(&self, name: &str, description: &str) -> Result<String, Problem> {
+        self.render("snapshot", context! { name, description })
     }
 
     /// A disk of the pool.

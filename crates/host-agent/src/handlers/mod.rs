@@ -4,6 +4,7 @@ mod domains;
 mod events;
 mod host;
 mod operations;
+mod tuning;
 
 use actix_web::web;
 
@@ -19,6 +20,9 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/domains/{vm}", web::get().to(domains::show))
         .route("/v1/domains/{vm}/xml", web::get().to(domains::xml))
         .route("/v1/domains/{vm}/addresses", web::get().to(domains::addresses))
+        .route("/v1/domains/{vm}/snapshots", web::get().to(tuning::snapshots))
+        .route("/v1/domains/{vm}/disks/{target}", web::get().to(tuning::disk_usage))
+        .route("/v1/domains/{vm}/nics/{mac}/stats", web::get().to(tuning::nic_stats))
         .route("/v1/domains/{vm}/boot", web::get().to(domains::boot))
         .route("/v1/domains/{vm}/seed", web::get().to(domains::seed));
 }

@@ -1,5 +1,7 @@
 //! A hypervisor in memory, for fast tests and for faults that the real one does not do on demand.
 
+mod tuning;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,10 +9,11 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use vmmgr_common::api::domain::{DomainState, InterfaceAddresses};
 use vmmgr_common::api::host::Arch;
+use vmmgr_common::api::snapshot::Snapshot;
 use vmmgr_common::ids::VmId;
 
 use super::{Affect, Hypervisor, HypervisorError, Notice, PoolInfo, RawDomain, RawHost};
-use crate::domain::target;
+use crate::domain::{read, target};
 
 /// The smallest XML that reads as one of our guests.
 pub(crate) fn domain_xml(id: VmId) -> String {
@@ -26,6 +29,9 @@ struct State {
     failures: Vec<(&'static str, HypervisorError)>,
     calls: Vec<&'static str>,
     lost: bool,
+    snapshots: HashMap<VmId, Vec<(Snapshot, String)>>,
+    autostart: std::collections::HashSet<VmId>,
+    disk_bytes: HashMap<(VmId, String), u64>,
     available_bytes: Option<u64>,
 }
 
@@ -111,15 +117,9 @@ impl FakeHypervisor {
     }
 }
 
-fn raw(id: VmId, (xml, state): &(String, DomainState)) -> RawDomain {
-    RawDomain {
-        id,
-        xml: xml.clone(),
-        state: *state,
-        memory_kib: 65536,
-        cpu_time_ns: 0,
-        autostart: false,
-    }
+fn raw(id: VmId, (xml, state): &(String, DomainState), autostart: bool) -> RawDomain {
+    let memory_kib = read::memory_levels(xml).map_or(65536, |(now, _)| now);
+    RawDomain { id, xml: xml.clone(), state: *state, memory_kib, cpu_time_ns: 0, autostart }
 }
 
 fn device_of(xml: &str) -> String {
@@ -149,11 +149,19 @@ impl Hypervisor for FakeHypervisor {
     }
     async fn list(&self) -> Result<Vec<RawDomain>, HypervisorError> {
         let state = self.enter("list")?;
-        Ok(state.domains.iter().map(|(id, domain)| raw(*id, domain)).collect())
+        Ok(state
+            .domains
+            .iter()
+            .map(|(id, domain)| raw(*id, domain, state.autostart.contains(id)))
+            .collect())
     }
     async fn domain(&self, id: VmId) -> Result<RawDomain, HypervisorError> {
         let state = self.enter("domain")?;
-        state.domains.get(&id).map(|d| raw(id, d)).ok_or(HypervisorError::NoSuchDomain(id))
+        state
+            .domains
+            .get(&id)
+            .map(|d| raw(id, d, state.autostart.contains(&id)))
+            .ok_or(HypervisorError::NoSuchDomain(id))
     }
     async fn definition(&self, id: VmId, _secure: bool) -> Result<String, HypervisorError> {
         let state = self.enter("definition")?;

@@ -1,5 +1,7 @@
 //! The real hypervisor: libvirt through the `virt` crate, on [`super::worker`]'s threads.
 
+mod tuning;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

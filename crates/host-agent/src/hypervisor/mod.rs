@@ -10,6 +10,7 @@ pub(crate) mod fake;
 mod libvirt;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod worker;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::VmId;
 
 pub(crate) use libvirt::Libvirt;
+pub(crate) use tuning::{Level, Tuning};
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +34,9 @@ pub(crate) enum HypervisorError {
     /// A domain with that UUID or name exists.
     #[error("guest {0} exists already")]
     AlreadyExists(VmId),
+    /// The domain has no snapshot of that name.
+    #[error("guest {0} has no snapshot `{1}`")]
+    NoSuchSnapshot(VmId, String),
     /// The domain's state excludes the call (`VIR_ERR_OPERATION_INVALID`).
     #[error("{0}")]
     WrongState(String),
@@ -61,6 +66,7 @@ impl From<HypervisorError> for Problem {
         let code = match &error {
             HypervisorError::NoSuchDomain(_) => ErrorCode::NoSuchVm,
             HypervisorError::AlreadyExists(_) => ErrorCode::AlreadyExists,
+            HypervisorError::NoSuchSnapshot(..) => ErrorCode::NoSuchRecord,
             HypervisorError::WrongState(_) => ErrorCode::WrongState,
             HypervisorError::Unreachable => ErrorCode::HypervisorUnreachable,
             HypervisorError::Deadline { .. } => ErrorCode::Deadline,
@@ -119,7 +125,7 @@ pub(crate) enum Notice {
     Lost,
 }
 
-/// Which definition a device change goes to (`virDomainDeviceModifyFlags`).
+/// Which definition a change goes to (`virDomainModificationImpact`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Affect {
     /// The running domain.
@@ -139,7 +145,7 @@ pub(crate) struct PoolInfo {
 
 /// Calls of the hypervisor. Each has a deadline of its own and may be called from any task.
 #[async_trait]
-pub(crate) trait Hypervisor: Send + Sync + 'static {
+pub(crate) trait Hypervisor: Tuning + Send + Sync + 'static {
     /// True while libvirtd answers.
     fn connected(&self) -> bool;
     /// Unasked news. A receiver that lags must take a full read.

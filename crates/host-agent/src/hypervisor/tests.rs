@@ -69,3 +69,46 @@ async fn an_absent_libvirtd_is_unreachable_at_once() {
     assert!(!libvirt.connected());
     assert_eq!(libvirt.list().await, Err(HypervisorError::Unreachable));
 }
+
+#[tokio::test]
+async fn a_domain_s_settings_are_changed_and_read_back() {
+    use crate::domain::read;
+    let (libvirt, _) = connected().await;
+    let id = VmId::new();
+    libvirt.define(id, &xml(id, &format!("t-{id}"))).await.unwrap();
+    let config = Affect { live: false, config: true };
+    libvirt.set_description(id, "新 <&>", config).await.unwrap();
+    libvirt.set_metadata(id, "<meta><owner>a&amp;b</owner></meta>", config).await.unwrap();
+    let domain = read::parse(&libvirt.domain(id).await.unwrap()).unwrap();
+    assert_eq!((domain.description.as_str(), domain.metadata["owner"].as_str()), ("新 <&>", "a&b"));
+    libvirt.set_autostart(id, true).await.unwrap();
+    libvirt.set_vcpus(id, Level { live: None, config: 3, config_max: 4 }).await.unwrap();
+    libvirt
+        .set_memory(id, Level { live: None, config: 1 << 15, config_max: 1 << 17 })
+        .await
+        .unwrap();
+    let inactive = libvirt.definition(id, false).await.unwrap();
+    assert_eq!(read::vcpu_levels(&inactive), Some((3, 4)));
+    assert_eq!(read::memory_levels(&inactive), Some((1 << 15, 1 << 17)));
+    libvirt.set_vcpus(id, Level { live: None, config: 1, config_max: 1 }).await.unwrap();
+    assert_eq!(read::vcpu_levels(&libvirt.definition(id, false).await.unwrap()), Some((1, 1)));
+    assert!(libvirt.domain(id).await.unwrap().autostart);
+    libvirt.start(id).await.unwrap();
+    libvirt.suspend(id).await.unwrap();
+    assert_eq!(libvirt.domain(id).await.unwrap().state, DomainState::Paused);
+    libvirt.resume(id).await.unwrap();
+    let wanted = "<domainsnapshot><name>s1</name><description>d</description></domainsnapshot>";
+    libvirt.create_snapshot(id, wanted).await.unwrap();
+    let (snapshot, _) = libvirt.snapshots(id).await.unwrap().remove(0);
+    assert_eq!((snapshot.name.as_str(), snapshot.current), ("s1", true));
+    assert_eq!((snapshot.description.as_str(), snapshot.state), ("d", DomainState::Running));
+    libvirt.destroy(id).await.unwrap();
+    libvirt.revert_snapshot(id, "s1").await.unwrap();
+    assert_eq!(libvirt.domain(id).await.unwrap().state, DomainState::Running);
+    let absent = HypervisorError::NoSuchSnapshot(id, "s2".into());
+    assert_eq!(libvirt.revert_snapshot(id, "s2").await, Err(absent.clone()));
+    assert_eq!(libvirt.delete_snapshot(id, "s2").await, Err(absent));
+    libvirt.delete_snapshot(id, "s1").await.unwrap();
+    libvirt.destroy(id).await.unwrap();
+    libvirt.undefine(id).await.unwrap();
+}

@@ -15,6 +15,8 @@ mod plan;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tune_tests;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! From work to steps. Looks, decides and changes nothing: what is refused here has no effect.
 
+mod tune;
+
 use vmmgr_common::api::disk::{Attachment, DeviceRef, DiskSize, GoldImage, Medium};
 use vmmgr_common::api::domain::{Disk, DomainCreate, DomainState, SeedMode};
 use vmmgr_common::api::operation::{Outcome, Work};
@@ -8,7 +10,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, ResourceName, VmId};
 
 use super::Context;
-use super::step::Step;
+use super::step::{Step, Tune};
 use crate::config::{DeviceConfig, VirtType};
 use crate::domain::spec::DomainSpec;
 use crate::domain::target::{self, Found};
@@ -41,6 +43,16 @@ pub(super) async fn make(context: &Context, work: &Work) -> Result<Planned, Prob
         Work::Shutdown { vm } => simple(context, Step::Shutdown { vm: *vm }, *vm).await,
         Work::Destroy { vm } => simple(context, Step::Destroy { vm: *vm }, *vm).await,
         Work::Reset { vm } => simple(context, Step::Reset { vm: *vm }, *vm).await,
+        Work::Suspend { vm } => simple(context, Step::Tune(Tune::Suspend { vm: *vm }), *vm).await,
+        Work::Resume { vm } => simple(context, Step::Tune(Tune::Resume { vm: *vm }), *vm).await,
+        Work::Reboot { vm } => simple(context, Step::Tune(Tune::Reboot { vm: *vm }), *vm).await,
+        Work::Configure { vm, change } => tune::configure(context, *vm, change).await,
+        Work::ResizeDisk { vm, target, size } => tune::resize(context, *vm, target, *size).await,
+        Work::CreateSnapshot { vm, snapshot } => {
+            tune::create_snapshot(context, *vm, snapshot).await
+        }
+        Work::RevertSnapshot { vm, name } => tune::revert_snapshot(context, *vm, name).await,
+        Work::DeleteSnapshot { vm, name } => tune::delete_snapshot(context, *vm, name).await,
         Work::Delete { vm } => delete(context, *vm).await,
         Work::Attach { vm, attachment } => attach(context, *vm, attachment).await,
         Work::Detach { vm, device } => detach(context, *vm, device).await,
@@ -105,6 +117,7 @@ struct Guest {
     raw: RawDomain,
     definition: String,
     arch: String,
+    description: String,
     macs: Vec<MacAddress>,
     disks: Vec<Disk>,
 }
@@ -120,6 +133,7 @@ impl Guest {
             raw,
             definition,
             arch: domain.arch,
+            description: domain.description,
             macs: domain.nics.iter().map(|nic| nic.mac).collect(),
             disks: domain.disks,
         })
@@ -197,14 +211,7 @@ async fn attach_disk(
     size: DiskSize,
     gold: Option<&GoldImage>,
 ) -> Result<Planned, Problem> {
-    let room = context.hypervisor.pool_info(&context.pool).await?.available_bytes;
-    if room < LEAST_ROOM {
-        return Err(Problem::new(
-            ErrorCode::NoSpace,
-            format!("pool `{}` on host {} has {} MiB left", context.pool, context.host, room >> 20),
-        )
-        .hint("make room in the pool's folder"));
-    }
+    context.room(LEAST_ROOM).await?;
     let target = guest.next_target("vd");
     let path = context.volumes.path_for(&target, vm);
     let xml = context.templates.render_disk(&path, &target)?;

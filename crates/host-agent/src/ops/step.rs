@@ -3,6 +3,8 @@
 //! A plan is made up front and journaled; a step that a crash interrupted is run again with
 //! `again = true`, and then "it is so already" counts as done.
 
+mod tune;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use vmmgr_common::ids::{MacAddress, OperationId, VmId};
 use super::Context;
 use crate::domain::target;
 use crate::hypervisor::{Affect, HypervisorError};
+
+pub(crate) use tune::Tune;
 
 /// How long a guest may take to let go of a device, and a stopped one to be off.
 const LET_GO: Duration = Duration::from_secs(20);
@@ -59,6 +63,8 @@ pub(crate) enum Step {
     DeleteVolume { path: String },
     /// Remove a seed; no undo, like the guest's.
     DeleteSeed { vm: VmId },
+    /// Change something of a guest that exists; undone as the change says.
+    Tune(Tune),
 }
 
 impl Step {
@@ -84,6 +90,7 @@ impl Step {
             Self::Undefine { .. } => "undefining".into(),
             Self::DeleteVolume { .. } => "deleting a volume".into(),
             Self::DeleteSeed { .. } => "removing the seed".into(),
+            Self::Tune(tune) => tune.line(),
         }
     }
 
@@ -110,6 +117,7 @@ impl Step {
                 context.journal.own_volume(path, *vm, operation).await?;
                 return context.create_volume(path, *size, gold.as_ref(), progress).await;
             }
+            Self::Tune(tune) => return tune.run(context, again).await,
             Self::SetCallers { vm, macs, .. } => return context.set_callers(*vm, macs).await,
             Self::DeleteVolume { path } => return context.delete_volume(path).await,
             Self::DeleteSeed { vm } => return context.delete_seed(*vm).await,
@@ -152,6 +160,7 @@ impl Step {
                 context.hypervisor.update(*vm, old_xml, affect).await.map_err(Problem::from)
             }
             Self::SetCallers { vm, old, .. } => context.set_callers(*vm, old).await,
+            Self::Tune(tune) => tune.undo(context).await,
             Self::CommitSeed { .. }
             | Self::EnsureImage { .. }
             | Self::Start { .. }

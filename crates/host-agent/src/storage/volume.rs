@@ -89,6 +89,14 @@ impl Volumes {
         made
     }
 
+    /// Makes a disk that no guest has open larger.
+    pub(crate) async fn grow(&self, path: &str, size: DiskSize) -> Result<(), Problem> {
+        let (path, _) = self.places(path)?;
+        let path = path.to_string_lossy().into_owned();
+        qemu_img::run(&["resize", "-q", "-f", "qcow2", "--", &path, &size.bytes().to_string()])
+            .await
+    }
+
     /// Writes a small file (a seed) into the pool.
     pub(crate) async fn write_file(&self, path: &str, content: &[u8]) -> Result<(), Problem> {
         let (path, fresh) = self.places(path)?;
