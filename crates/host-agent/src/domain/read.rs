@@ -119,8 +119,11 @@ pub(crate) fn disk_formats(xml: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Disks as target and source, and addresses of interfaces.
+type Devices = (Vec<(String, String)>, Vec<MacAddress>);
+
 /// Disks (target and source) and interfaces (address) of the first `<domain>` in a document.
-pub(crate) fn devices(xml: &str) -> Option<(Vec<(String, String)>, Vec<MacAddress>)> {
+pub(crate) fn devices(xml: &str) -> Option<Devices> {
     let document = Document::parse(xml).ok()?;
     let domain = document.descendants().find(|n| n.has_tag_name("domain"))?;
     let devices = child(domain, "devices")?;
