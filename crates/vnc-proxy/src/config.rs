@@ -9,16 +9,34 @@ use vmmgr_common::telemetry::LogConfig;
 /// Everything that an operator can set; see `config.example.toml` for each key's meaning.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Config {
+pub struct Config {
     /// mTLS listener.
-    pub(crate) listen: SocketAddr,
+    pub listen: SocketAddr,
     /// Health and metrics.
-    pub(crate) ops_listen: SocketAddr,
+    pub ops_listen: SocketAddr,
+    /// Sites whose pages may open consoles.
+    pub origins: Vec<String>,
+    /// Most sessions at a time.
+    pub sessions: usize,
+    /// Between two pings, seconds.
+    pub ping_seconds: u64,
+    /// Who redeems tickets.
+    pub gateway: Gateway,
     /// Certificates.
-    pub(crate) tls: TlsFiles,
+    pub tls: TlsFiles,
     /// Logs.
     #[serde(default)]
-    pub(crate) log: LogConfig,
+    pub log: LogConfig,
+}
+
+/// Where the gateway is, and who it must be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// `https://address:port`.
+    pub url: String,
+    /// Instance in its certificate.
+    pub name: String,
 }
 
 #[cfg(test)]
@@ -28,7 +46,10 @@ mod tests {
     #[test]
     fn the_example_is_a_valid_configuration() {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
-        let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
+        let mut config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
         assert_eq!(config.listen.port(), 7444);
+        crate::server::check(&config).unwrap();
+        config.origins.push("*".to_owned());
+        assert!(crate::server::check(&config).is_err());
     }
 }

@@ -1,18 +1,11 @@
-//! vnc-proxy: consoles between browsers and hosts.
-//!
-//! So far the service itself: certificates, health, drain. It relays nothing yet, every console
-//! route is answered with "no such route".
-
-mod config;
+//! The program; see the library for what it does.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use vmmgr_common::error::Chain;
-use vmmgr_common::mtls::Role;
-use vmmgr_common::server::{self, Readiness, Service};
-
-use crate::config::Config;
+use vnc_proxy::config::Config;
+use vnc_proxy::server;
 
 fn main() -> ExitCode {
     let (command, path) = match arguments() {
@@ -23,26 +16,32 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&Chain(&error).to_string()),
     };
+    if let Err(error) = server::check(&config) {
+        return fail(&format!("configuration {}: {}", path.display(), Chain(&error)));
+    }
     if command == "check-config" {
         return ExitCode::SUCCESS;
     }
     vmmgr_common::telemetry::init(&config.log);
+    if let Err(error) = more_files() {
+        tracing::warn!(%error, "cannot raise the limit of open files; each session needs two");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
-    let service = Service {
-        name: "vnc-proxy",
-        tls: config.tls,
-        listen: config.listen,
-        ops_listen: config.ops_listen,
-        accept: &[Role::Nginx],
-        ready: Readiness::default(),
-    };
-    match runtime.block_on(server::run(service, |_| ())) {
+    match runtime.block_on(server::run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&Chain(&error).to_string()),
     }
+}
+
+/// As many open files as the system gives us.
+fn more_files() -> std::io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// `[check-config] --config FILE`.

@@ -47,6 +47,8 @@ pub enum ServeError {
 /// The listener of `/healthz`, `/readyz` and `/metrics` alone, for a service that owns its other
 /// listener; [`run`] has one.
 pub struct Side {
+    /// Where it listens, for when the port was left to the system.
+    pub address: SocketAddr,
     handle: ServerHandle,
     task: JoinHandle<std::io::Result<()>>,
 }
@@ -66,9 +68,10 @@ impl Side {
             .disable_signals()
             .shutdown_timeout(1)
             .bind(listen)
-            .map_err(|error| ServeError::Listen(name, listen, error))?
-            .run();
-        Ok(Self { handle: server.handle(), task: tokio::spawn(server) })
+            .map_err(|error| ServeError::Listen(name, listen, error))?;
+        let address = server.addrs().first().copied().unwrap_or(listen);
+        let server = server.run();
+        Ok(Self { address, handle: server.handle(), task: tokio::spawn(server) })
     }
 
     /// Ends it.
