@@ -20,7 +20,7 @@ die() {
 need_root() {
     [ "$(id -u)" = 0 ] && return
     command -v sudo >/dev/null || die "this needs root, and sudo is not installed"
-    exec sudo --preserve-env=VMMGR_RUN,VMMGR_STATE,VMMGR_CACHE,CARGO_TARGET_DIR,PATH,HOME "$0" "$@"
+    exec sudo --preserve-env=VMMGR_RUN,VMMGR_STATE,VMMGR_CACHE,VMMGR_LOG_FORMAT,CARGO_TARGET_DIR,PATH,HOME "$0" "$@"
 }
 
 # wait_until SECONDS WHAT COMMAND...: until the command succeeds.

@@ -23,6 +23,9 @@ pub(crate) struct Config {
     /// Tenant links.
     #[serde(default)]
     pub(crate) links: LinkConfig,
+    /// How long ended operations are kept, days.
+    #[serde(default = "default_operation_days")]
+    pub(crate) operation_days: u32,
     /// Certificates.
     pub(crate) tls: TlsFiles,
     /// Logs.
@@ -49,6 +52,10 @@ impl Default for LinkConfig {
 
 const fn default_max_days() -> u64 {
     90
+}
+
+const fn default_operation_days() -> u32 {
+    30
 }
 
 const fn default_token_seconds() -> u64 {

@@ -332,7 +332,8 @@ impl Stack {
 
     /// A token of a role.
     pub(crate) fn token(&self, role: Role) -> String {
-        self.app.tokens.sign("ada", role).unwrap().expose().clone()
+        self.app.accounts.know("ada", 0);
+        self.app.tokens.sign("ada", role, 0).unwrap().expose().clone()
     }
 
     /// A request as nginx forwards it.

@@ -95,7 +95,8 @@ async fn run(config: Config) -> Result<(), Failure> {
     let links = Links::open(&config.state_dir, &config.links)?;
     let app = App::start(store, tokens, links, config.tls.clone()).await?;
     let ready = Readiness::default();
-    ready.set("store", Ok(()));
+    let app = Arc::new(app);
+    tokio::spawn(app::housekeeping::keep_house(app.clone(), ready.clone(), config.operation_days));
     let service = Service {
         name: "api-gateway",
         tls: config.tls,
@@ -104,7 +105,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         accept: &[Role::Nginx, Role::Operator],
         ready,
     };
-    let data = web::Data::new(app);
+    let data = web::Data::from(app);
     server::run(service, move |service| {
         service.app_data(data.clone());
         routes(service);

@@ -12,3 +12,4 @@ pub mod secret;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod telemetry;
+pub mod text;

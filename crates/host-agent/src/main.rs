@@ -13,8 +13,12 @@ mod storage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use vmmgr_common::error::Chain;
+
+/// After the drain: what has not ended by then is in the journal.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let (command, path) = match arguments() {
@@ -33,7 +37,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
-    match runtime.block_on(start::run(config)) {
+    let result = runtime.block_on(start::run(config));
+    // What still reads or writes a disk goes on after the next start; nothing waits for it here.
+    runtime.shutdown_timeout(SHUTDOWN_WITHIN);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&Chain(error.as_ref()).to_string()),
     }

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use vmmgr_common::api::seed::{BootTrace, SeedCallers, SeedPreview, SeedRecord};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, VmId};
+use vmmgr_common::server::Routes;
 
 use crate::seed::SeedFile;
 use crate::store::Store;
@@ -13,7 +14,7 @@ const MOST_NICS: usize = 64;
 
 /// Routes below `/v1/seeds/{vm}`; a store as `web::Data<Store>` must be there.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
-    config
+    Routes::new(config)
         .route("/v1/seeds/{vm}", web::put().to(put_seed))
         .route("/v1/seeds/{vm}", web::delete().to(delete_seed))
         .route("/v1/seeds/{vm}/callers", web::put().to(set_callers))

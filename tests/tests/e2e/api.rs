@@ -58,6 +58,29 @@ impl Api {
         })
     }
 
+    /// As [`Self::call`], and one header of the answer.
+    pub(crate) fn call_for(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        header: &str,
+    ) -> (u16, String, Value) {
+        let method: Method = method.parse().unwrap();
+        let request = self.client.request(method, format!("{URL}{path}")).bearer_auth(&self.token);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let value = answer.headers().get(header).and_then(|value| value.to_str().ok());
+            let (status, value) = (answer.status().as_u16(), value.unwrap_or_default().to_owned());
+            let body = serde_json::from_slice(&answer.bytes().await.unwrap());
+            (status, value, body.unwrap_or(Value::Null))
+        })
+    }
+
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
         self.call(&self.token, "GET", path, None)
     }

@@ -21,4 +21,5 @@ mod guest;
 mod lab;
 mod lifecycle;
 mod outages;
+mod services;
 mod tuning;

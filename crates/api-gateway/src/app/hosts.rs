@@ -7,6 +7,7 @@ use vmmgr_common::api::host::HostInfo;
 use vmmgr_common::client::AgentClient;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::HostId;
+use vmmgr_common::text::check_line;
 
 use super::{App, no_such_host};
 use crate::fleet::HostState;
@@ -85,12 +86,8 @@ impl App {
                 format!("host `{}` is registered", record.name),
             ));
         }
-        if record.description.len() > 1000 || record.description.chars().any(char::is_control) {
-            return Err(Problem::new(
-                ErrorCode::InvalidValue,
-                "description: up to 1000 characters, no control characters",
-            ));
-        }
+        check_line("description", &record.description, 1000)?;
+        check_line("url", &record.url, 2000)?;
         let agent = self.client(&record)?;
         record.info = Some(agent.host().await?);
         record.modified = super::operations::now();

@@ -1,21 +1,25 @@
 //! The application: what the two faces of the API share. Knows no HTTP.
 
 pub(crate) mod hosts;
+pub(crate) mod housekeeping;
 pub(crate) mod links;
 pub(crate) mod operations;
 pub(crate) mod records;
 mod settled;
+pub(crate) mod users;
 pub(crate) mod vms;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use vmmgr_common::client::AgentClient;
 use vmmgr_common::error::{ErrorCode, Problem};
-use vmmgr_common::ids::HostId;
+use vmmgr_common::ids::{HostId, OperationId};
 use vmmgr_common::mtls::TlsFiles;
 
 use self::links::Links;
+use self::operations::Open;
+use self::users::Accounts;
 use crate::auth::login::Attempts;
 use crate::auth::token::Tokens;
 use crate::fleet::Fleet;
@@ -31,9 +35,13 @@ pub(crate) struct App {
     pub(crate) attempts: Attempts,
     /// Tenant links.
     pub(crate) links: Links,
+    /// Generations of accounts.
+    pub(crate) accounts: Accounts,
     /// Guests.
     pub(crate) fleet: Fleet,
     tls: TlsFiles,
+    /// Operations that have not ended, as far as this gateway knows.
+    open: Mutex<HashMap<OperationId, Open>>,
     agents: RwLock<HashMap<HostId, AgentClient>>,
     revoked: RwLock<HashSet<String>>,
 }
@@ -46,28 +54,38 @@ impl App {
         links: Links,
         tls: TlsFiles,
     ) -> Result<Self, Problem> {
+        let accounts = Accounts::read(store.as_ref()).await?;
         let app = Self {
             store,
             tokens,
             attempts: Attempts::default(),
             links,
+            accounts,
             fleet: Fleet::default(),
             tls,
+            open: Mutex::default(),
             agents: RwLock::default(),
             revoked: RwLock::default(),
         };
         app.read_revoked().await?;
+        app.read_open().await?;
         app.connect_hosts().await?;
         Ok(app)
     }
 
     async fn read_revoked(&self) -> Result<(), Problem> {
-        let now = jsonwebtoken::get_current_timestamp();
+        for (token, _) in self.store.list(Table::RevokedTokens).await? {
+            self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(token);
+        }
+        Ok(())
+    }
+
+    /// Forgets revoked tokens that have ended by themselves.
+    async fn prune_revoked(&self, now: u64) -> Result<(), Problem> {
         for (token, until) in self.store.list(Table::RevokedTokens).await? {
             if until.parse::<u64>().is_ok_and(|until| until + 60 < now) {
                 self.store.delete(Table::RevokedTokens, &token).await?;
-            } else {
-                self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(token);
+                self.revoked.write().unwrap_or_else(PoisonError::into_inner).remove(&token);
             }
         }
         Ok(())

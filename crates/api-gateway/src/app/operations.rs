@@ -1,5 +1,7 @@
 //! Operations as the gateway keeps them: on disk before the agent hears of them.
 
+use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,10 +27,46 @@ pub(crate) struct OperationRecord {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeyRecord {
+pub(super) struct KeyRecord {
     digest: String,
     operation: OperationId,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub(super) at: u64,
 }
+
+/// An operation that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Open {
+    pub(super) host: HostId,
+    /// Its work is on the way to the agent: that the agent does not know it yet means nothing.
+    pub(super) on_the_way: bool,
+}
+
+/// Work on its way to an agent; over when it is dropped, also with a caller who has gone.
+struct OnTheWay<'a> {
+    app: &'a App,
+    id: OperationId,
+}
+
+impl<'a> OnTheWay<'a> {
+    fn begin(app: &'a App, record: &OperationRecord) -> Self {
+        let open = Open { host: record.host.clone(), on_the_way: true };
+        let id = record.operation.id;
+        app.opened(|all| all.insert(id, open));
+        Self { app, id }
+    }
+}
+
+impl Drop for OnTheWay<'_> {
+    fn drop(&mut self) {
+        self.app.opened(|all| all.get_mut(&self.id).map(|open| open.on_the_way = false));
+    }
+}
+
+/// How long after its acceptance work may still arrive at an agent: a gateway that died with a
+/// request on the wire is back before the request is.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Now, RFC 3339 in UTC with milliseconds.
 pub(crate) fn now() -> String {
@@ -84,7 +122,8 @@ impl App {
                 outcome: Outcome::default(),
             },
         };
-        self.save(&record).await?;
+        let _way = OnTheWay::begin(self, &record);
+        self.accept(&record).await?;
         match agent.submit(&request, how.wait).await {
             Ok(operation) => {
                 record.operation = operation;
@@ -93,6 +132,18 @@ impl App {
             }
             Err(problem) => self.unsure(record, problem).await,
         }
+    }
+
+    async fn accept(&self, record: &OperationRecord) -> Result<(), Problem> {
+        let id = record.operation.id;
+        if let Some(vm) = record.operation.vm {
+            self.store.put(Table::OperationsOfVm, &format!("{vm}/{id}"), "").await?;
+        }
+        self.save(record).await
+    }
+
+    pub(super) fn opened<T>(&self, change: impl FnOnce(&mut HashMap<OperationId, Open>) -> T) -> T {
+        change(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The agent did not take the work, or its answer was lost: ask it once more which of the two.
@@ -131,7 +182,8 @@ impl App {
     ) -> Result<Option<OperationId>, Problem> {
         let Some(key) = &how.key else { return Ok(None) };
         let key = format!("{}/{key}", who.user);
-        let claim = KeyRecord { digest: how.digest.clone(), operation };
+        let at = jsonwebtoken::get_current_timestamp();
+        let claim = KeyRecord { digest: how.digest.clone(), operation, at };
         if self.store.insert(Table::IdempotencyKeys, &key, &to_text(&claim)?).await? {
             return Ok(None);
         }
@@ -148,7 +200,11 @@ impl App {
     async fn save(&self, record: &OperationRecord) -> Result<(), Problem> {
         let key = record.operation.id.to_string();
         self.store.put(Table::Operations, &key, &to_text(record)?).await?;
-        if record.operation.state.is_final() { self.settled(record).await } else { Ok(()) }
+        if record.operation.state.is_final() {
+            self.settled(record).await?;
+            self.opened(|open| open.remove(&record.operation.id));
+        }
+        Ok(())
     }
 
     async fn stored(&self, id: OperationId) -> Result<OperationRecord, Problem> {
@@ -164,9 +220,14 @@ impl App {
         if record.operation.state.is_final() {
             return Ok(record);
         }
-        match self.agent(&record.host)?.operation(id).await {
+        // A host that was removed says nothing any more: what was last heard stands.
+        let Ok(agent) = self.agent(&record.host) else { return Ok(record) };
+        match agent.operation(id).await {
             Ok(operation) => record.operation = operation,
             Err(problem) if problem.code == ErrorCode::NoSuchOperation => {
+                if self.may_arrive(&record) {
+                    return Ok(record);
+                }
                 record.operation.state = OperationState::Failed;
                 record.operation.ended_at = Some(now());
                 record.operation.problem = Some(Problem::new(
@@ -181,20 +242,35 @@ impl App {
         Ok(record)
     }
 
-    /// The newest operations, of one guest if given, newest first.
+    /// True while work that the agent does not know can still reach it.
+    fn may_arrive(&self, record: &OperationRecord) -> bool {
+        let id = record.operation.id;
+        let on_the_way = self.opened(|open| open.get(&id).is_some_and(|open| open.on_the_way));
+        let accepted = chrono::DateTime::parse_from_rfc3339(&record.operation.accepted_at);
+        let age = accepted.map(|at| chrono::Utc::now().signed_duration_since(at).to_std());
+        on_the_way || matches!(age, Ok(Ok(age)) if age < ARRIVES_WITHIN)
+    }
+
+    /// The newest operations before `before`, of one guest if given, newest first.
     pub(crate) async fn operations(
         &self,
         vm: Option<VmId>,
+        before: Option<OperationId>,
         most: usize,
     ) -> Result<Vec<OperationRecord>, Problem> {
+        let Some(vm) = vm else {
+            let before = before.map(|id| id.to_string());
+            let page = self.store.page(Table::Operations, "", before.as_deref(), most).await?;
+            return page.iter().map(|(_, text)| from_text(text)).collect();
+        };
+        let prefix = format!("{vm}/");
+        let before = before.map(|id| format!("{prefix}{id}"));
+        let page = self.store.page(Table::OperationsOfVm, &prefix, before.as_deref(), most).await?;
         let mut all = Vec::new();
-        for (_, text) in self.store.list(Table::Operations).await?.iter().rev() {
-            let record: OperationRecord = from_text(text)?;
-            if vm.is_none() || record.operation.vm == vm {
-                all.push(record);
-            }
-            if all.len() >= most {
-                break;
+        for (key, _) in page {
+            // An entry without its record was cut off by a crash: the work was never accepted.
+            if let Some(text) = self.store.get(Table::Operations, &key[prefix.len()..]).await? {
+                all.push(from_text(&text)?);
             }
         }
         Ok(all)

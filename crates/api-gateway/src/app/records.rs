@@ -5,6 +5,7 @@ use vmmgr_common::api::disk::GoldImage;
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::ResourceName;
+use vmmgr_common::text::check_line;
 
 use super::App;
 use crate::store::{Table, from_text, to_text};
@@ -50,13 +51,6 @@ fn refuse(field: &str, rule: &str) -> Problem {
     Problem::new(ErrorCode::InvalidValue, format!("{field}: {rule}"))
 }
 
-fn plain(field: &str, text: &str, longest: usize) -> Result<(), Problem> {
-    if text.len() > longest || text.chars().any(char::is_control) {
-        return Err(refuse(field, &format!("up to {longest} bytes, no control characters")));
-    }
-    Ok(())
-}
-
 fn no_such(what: &str, name: &str) -> Problem {
     Problem::new(ErrorCode::NoSuchRecord, format!("no {what} `{}`", name.escape_debug()))
 }
@@ -64,8 +58,8 @@ fn no_such(what: &str, name: &str) -> Problem {
 impl App {
     /// Adds a gold image; hosts fetch it when a disk first asks for it.
     pub(crate) async fn add_image(&self, mut image: ImageRecord) -> Result<ImageRecord, Problem> {
-        plain("uri", &image.uri, 2000)?;
-        plain("description", &image.description, 1000)?;
+        check_line("uri", &image.uri, 2000)?;
+        check_line("description", &image.description, 1000)?;
         let known = ["https://", "http://", "/"].iter().any(|start| image.uri.starts_with(start));
         if !known {
             return Err(refuse(
@@ -127,8 +121,8 @@ impl App {
 
     /// Adds an ISO.
     pub(crate) async fn add_iso(&self, mut iso: IsoRecord) -> Result<IsoRecord, Problem> {
-        plain("path", &iso.path, 2000)?;
-        plain("description", &iso.description, 1000)?;
+        check_line("path", &iso.path, 2000)?;
+        check_line("description", &iso.description, 1000)?;
         if !iso.path.starts_with('/') {
             return Err(refuse("path", "expected an absolute path on the hosts"));
         }

@@ -47,6 +47,13 @@ fn authenticate(request: &HttpRequest) -> Result<Identity, Problem> {
     if app.is_revoked(&claims.jti) {
         return Err(Problem::new(ErrorCode::Unauthenticated, "the token was revoked"));
     }
+    if !app.accounts.has(&claims.sub, claims.generation) {
+        return Err(Problem::new(
+            ErrorCode::Unauthenticated,
+            "the account is gone, or its role or password was changed",
+        )
+        .hint("log in again (`vmmctl login`)"));
+    }
     Ok(Identity { user: claims.sub, role: claims.role, token: claims.jti, until: claims.exp })
 }
 

@@ -54,4 +54,6 @@ policies! {
     ManageVms => Operator;
     /// Register and remove hosts, images and ISOs.
     ManageRecords => Admin;
+    /// Add, change and remove accounts.
+    ManageAccounts => Admin;
 }

@@ -24,6 +24,28 @@ pub(crate) struct User {
     pub(crate) hash: Secret<String>,
     /// What it may do.
     pub(crate) role: Role,
+    /// Tokens of another generation are worth nothing.
+    #[serde(default)]
+    pub(crate) generation: u32,
+}
+
+impl User {
+    /// With a fresh hash and generation.
+    pub(crate) async fn new(
+        name: &str,
+        role: Role,
+        password: Secret<String>,
+    ) -> Result<Self, Problem> {
+        let _turn = AT_ONCE.acquire().await.map_err(failed)?;
+        let hash = tokio::task::spawn_blocking(move || hash(password.expose()));
+        let hash = Secret::new(hash.await.map_err(failed)??);
+        Ok(Self { name: name.to_owned(), hash, role, generation: 0 }.renewed())
+    }
+
+    /// With a fresh generation: all tokens of the account end.
+    pub(crate) fn renewed(self) -> Self {
+        Self { generation: rand::random(), ..self }
+    }
 }
 
 fn hash(password: &str) -> Result<String, Problem> {
@@ -75,9 +97,7 @@ pub(crate) async fn verify(
 /// Makes the account `admin` and answers its password; none if the account exists.
 pub(crate) async fn create_admin(store: &dyn Store) -> Result<Option<String>, Problem> {
     let password = random();
-    let to_hash = password.clone();
-    let hash = tokio::task::spawn_blocking(move || hash(&to_hash)).await.map_err(failed)??;
-    let user = User { name: "admin".to_owned(), hash: Secret::new(hash), role: Role::Admin };
+    let user = User::new("admin", Role::Admin, Secret::new(password.clone())).await?;
     let fresh = store.insert(Table::Users, &user.name, &to_text(&user)?).await?;
     Ok(fresh.then_some(password))
 }

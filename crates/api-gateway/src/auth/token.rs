@@ -30,6 +30,8 @@ pub(crate) struct Claims {
     pub(crate) sub: String,
     /// Role at the time of the login.
     pub(crate) role: Role,
+    /// Generation of the account then; see [`crate::app::users`].
+    pub(crate) generation: u32,
     /// Seconds since 1970.
     iat: u64,
     /// Not before.
@@ -72,13 +74,19 @@ impl Tokens {
     }
 
     /// A token for an account.
-    pub(crate) fn sign(&self, user: &str, role: Role) -> Result<Secret<String>, Problem> {
+    pub(crate) fn sign(
+        &self,
+        user: &str,
+        role: Role,
+        generation: u32,
+    ) -> Result<Secret<String>, Problem> {
         let now = jsonwebtoken::get_current_timestamp();
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             sub: user.to_owned(),
             role,
+            generation,
             iat: now,
             nbf: now,
             exp: now + self.seconds,
@@ -108,7 +116,7 @@ mod tests {
     fn forge(key: &[u8], algorithm: Algorithm, change: impl FnOnce(&mut Value)) -> String {
         let now = jsonwebtoken::get_current_timestamp();
         let mut claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "admin", "role": "admin",
-            "iat": now, "nbf": now, "exp": now + 60, "jti": "x"});
+            "generation": 0, "iat": now, "nbf": now, "exp": now + 60, "jti": "x"});
         change(&mut claims);
         let key = EncodingKey::from_secret(key);
         jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).unwrap()
@@ -118,7 +126,7 @@ mod tests {
     fn only_our_own_valid_tokens_verify() {
         let key = [7; 32];
         let tokens = Tokens::with_key(&key, 60);
-        let signed = tokens.sign("admin", Role::Admin).unwrap();
+        let signed = tokens.sign("admin", Role::Admin, 0).unwrap();
         assert_eq!(tokens.verify(signed.expose()).unwrap().sub, "admin");
         assert!(tokens.verify(&forge(&key, Algorithm::HS256, |_| ())).is_ok());
         let now = jsonwebtoken::get_current_timestamp();
@@ -137,7 +145,7 @@ mod tests {
         for token in bad {
             assert_eq!(tokens.verify(&token).expect_err(&token).status, 401);
         }
-        for claim in ["iss", "aud", "sub", "role", "iat", "nbf", "exp", "jti"] {
+        for claim in ["iss", "aud", "sub", "role", "generation", "iat", "nbf", "exp", "jti"] {
             let token = forge(&key, Algorithm::HS256, |c| {
                 c.as_object_mut().unwrap().remove(claim);
             });

@@ -3,10 +3,11 @@
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
+use actix_web::http::header::ALLOW;
 use actix_web::middleware::Next;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::{Map, Value, json};
-use vmmgr_common::error::Problem;
+use vmmgr_common::error::{ErrorCode, Problem};
 
 /// The seed's code for everything that is not a libvirt error number.
 const OTHER: i64 = 998;
@@ -58,6 +59,14 @@ pub(super) async fn everywhere<B: MessageBody + 'static>(
     let seed = ["tpl", "vm", "user", "domain", "conf"].contains(&face.as_str());
     let name = if face == "user" { parts.nth(1) } else { parts.next() }.unwrap_or(face);
     let response = next.call(request).await?;
+    if seed && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let problem = Problem::new(ErrorCode::MethodNotAllowed, "this path takes another method");
+        let mut answer = refuse(&name, &problem);
+        if let Some(allow) = response.headers().get(ALLOW) {
+            answer.headers_mut().insert(ALLOW, allow.clone());
+        }
+        return Ok(response.into_response(answer).map_into_right_body());
+    }
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     match problem.cloned().filter(|_| seed) {
         None => Ok(response.map_into_left_body()),

@@ -19,6 +19,7 @@ mod tuning;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, get, post, route};
+use vmmgr_common::server::Routes;
 
 /// All routes, with every failure in the seed's envelope. The scope takes what is left over, so it
 /// comes last.
@@ -28,7 +29,8 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
 
 fn all(service: &mut web::ServiceConfig) {
     const AT: &str = "{host}/{uuid}";
-    let both = |service: &mut web::ServiceConfig, verb: &str| {
+    let service = &mut Routes::new(service);
+    let both = |service: &mut Routes<'_>, verb: &str| {
         for path in [format!("/vm/{verb}/{AT}"), format!("/vm/{verb}/{AT}/")] {
             service.route(&path, get().to(power::act)).route(&path, post().to(power::act));
         }

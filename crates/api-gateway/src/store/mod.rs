@@ -23,8 +23,10 @@ pub(crate) enum Table {
     Images,
     /// ISOs, by name.
     Isos,
-    /// Operations, by id.
+    /// Operations, by id; ids grow with time.
     Operations,
+    /// Ids of a guest's operations, by `guest/id`.
+    OperationsOfVm,
     /// Idempotency keys, by `user/key`.
     IdempotencyKeys,
     /// Revoked tokens, by `jti`.
@@ -44,6 +46,7 @@ impl Table {
             Self::Images => "images",
             Self::Isos => "isos",
             Self::Operations => "operations",
+            Self::OperationsOfVm => "operations_of_vm",
             Self::IdempotencyKeys => "idempotency_keys",
             Self::RevokedTokens => "revoked_tokens",
             Self::Links => "links",
@@ -59,6 +62,14 @@ pub(crate) trait Store: Send + Sync + 'static {
     async fn get(&self, table: Table, key: &str) -> Result<Option<String>, Problem>;
     /// All records of a table, by key.
     async fn list(&self, table: Table) -> Result<Vec<(String, String)>, Problem>;
+    /// At most `most` records whose keys begin with `prefix`, the greatest key below `before` first.
+    async fn page(
+        &self,
+        table: Table,
+        prefix: &str,
+        before: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, String)>, Problem>;
     /// Writes a record that must not be there yet; false if it is.
     async fn insert(&self, table: Table, key: &str, value: &str) -> Result<bool, Problem>;
     /// Writes a record.

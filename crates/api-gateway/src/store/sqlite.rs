@@ -85,6 +85,30 @@ impl Store for Sqlite {
         .await
     }
 
+    async fn page(
+        &self,
+        table: Table,
+        prefix: &str,
+        before: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, String)>, Problem> {
+        // No key holds the last character of all, so this is above every key with the prefix.
+        let above = format!("{prefix}\u{10ffff}");
+        let before = before.map_or(above, str::to_owned);
+        let prefix = prefix.to_owned();
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.with(move |db| {
+            let sql = "SELECT key, value FROM record
+                WHERE kind = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC LIMIT ?4";
+            db.prepare_cached(sql)?
+                .query_map(params![table.name(), prefix, before, most], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
+                .collect()
+        })
+        .await
+    }
+
     async fn insert(&self, table: Table, key: &str, value: &str) -> Result<bool, Problem> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.with(move |db| {
@@ -116,6 +140,32 @@ impl Store for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn pages_go_downwards_and_stay_below_their_prefix() {
+        let store = Sqlite::in_memory();
+        for key in ["a/1", "a/2", "a/3", "b/1"] {
+            store.put(Table::OperationsOfVm, key, "").await.unwrap();
+        }
+        store.put(Table::Operations, "a/9", "").await.unwrap();
+        let page = async |prefix: &str, before: Option<&str>, most| {
+            let page = store.page(Table::OperationsOfVm, prefix, before, most).await.unwrap();
+            page.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(page("a/", None, 2).await, ["a/3", "a/2"]);
+        assert_eq!(page("a/", Some("a/2"), 2).await, ["a/1"]);
+        assert_eq!(page("", None, 9).await, ["b/1", "a/3", "a/2", "a/1"]);
+        assert!(page("c/", None, 9).await.is_empty());
+        let plan: String = store
+            .with(|db| {
+                let sql = "EXPLAIN QUERY PLAN SELECT key, value FROM record
+                    WHERE kind = 'x' AND key >= 'a' AND key < 'b' ORDER BY key DESC LIMIT 5";
+                db.query_row(sql, [], |row| row.get(3))
+            })
+            .await
+            .unwrap();
+        assert!(plan.starts_with("SEARCH"), "{plan}");
+    }
 
     #[tokio::test]
     async fn records_survive_a_reopening_and_are_inserted_once() {

@@ -1,6 +1,8 @@
 //! The API of `vmmctl`, the web UI and new clients: JSON, `snake_case`, units in names.
 
 mod devices;
+#[cfg(test)]
+mod hostile_tests;
 mod hosts;
 mod links;
 mod operations;
@@ -12,9 +14,13 @@ mod tests;
 mod tuning;
 #[cfg(test)]
 mod tuning_tests;
+#[cfg(test)]
+mod user_tests;
+mod users;
 mod vms;
 
-use actix_web::web::{self, delete, get, patch, post};
+use actix_web::web::{self, delete, get, patch, post, put};
+use vmmgr_common::server::Routes;
 
 pub(crate) use devices::device_ref;
 
@@ -22,11 +28,16 @@ pub(crate) use devices::device_ref;
 pub(crate) fn routes(service: &mut web::ServiceConfig) {
     const VM: &str = "/v1/hosts/{host}/vms/{vm}";
     let vm = |rest: &str| format!("{VM}{rest}");
-    service
+    Routes::new(service)
         .route("/v1/version", get().to(session::version))
         .route("/v1/session", post().to(session::login))
         .route("/v1/session", get().to(session::me))
         .route("/v1/session", delete().to(session::logout))
+        .route("/v1/session/password", put().to(users::change_password))
+        .route("/v1/users", get().to(users::list))
+        .route("/v1/users", post().to(users::add))
+        .route("/v1/users/{name}", patch().to(users::change))
+        .route("/v1/users/{name}", delete().to(users::remove))
         .route("/v1/hosts", get().to(hosts::list))
         .route("/v1/hosts", post().to(hosts::add))
         .route("/v1/hosts/{host}", get().to(hosts::show))

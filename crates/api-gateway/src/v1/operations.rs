@@ -1,5 +1,6 @@
 //! Operations: how far, and how they go.
 
+use actix_web::http::header::LINK;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -18,18 +19,29 @@ pub(super) struct Filter {
     vm: Option<VmId>,
     #[serde(default = "hundred")]
     limit: usize,
+    /// Where the page before ended; opaque to callers, from its `Link`.
+    page_token: Option<OperationId>,
 }
 
 const fn hundred() -> usize {
     100
 }
 
+/// The newest first; `Link: …; rel="next"` (RFC 8288) leads to the older ones.
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
     filter: web::Query<Filter>,
-) -> Result<web::Json<Vec<OperationRecord>>, Problem> {
-    Ok(web::Json(app.operations(filter.vm, filter.limit.clamp(1, 1000)).await?))
+) -> Result<HttpResponse, Problem> {
+    let limit = filter.limit.clamp(1, 1000);
+    let page = app.operations(filter.vm, filter.page_token, limit).await?;
+    let mut answer = HttpResponse::Ok();
+    if let Some(last) = page.last().filter(|_| page.len() == limit) {
+        let vm = filter.vm.map(|vm| format!("&vm={vm}")).unwrap_or_default();
+        let next = format!("/v1/operations?limit={limit}{vm}&page_token={}", last.operation.id);
+        answer.insert_header((LINK, format!("<{next}>; rel=\"next\"")));
+    }
+    Ok(answer.json(page))
 }
 
 pub(super) async fn show(

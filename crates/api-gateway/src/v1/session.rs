@@ -8,7 +8,8 @@ use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
 
 use crate::app::App;
-use crate::auth::{Caller, ReadFleet, Role, password};
+use crate::auth::password::{self, User};
+use crate::auth::{Caller, ReadFleet, Role};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,9 +44,18 @@ pub(super) async fn login(
     let name: String = username.chars().take(64).collect();
     app.attempts.take(&name, Instant::now())?;
     let user = password::verify(app.store.as_ref(), &username, password).await?;
-    let token = app.tokens.sign(&user.name, user.role)?;
+    // An account that was made beside this process is known from here on.
+    app.accounts.know(&user.name, user.generation);
     tracing::info!(user = user.name, "logged in");
-    Ok(web::Json(Session { token, token_type: "Bearer", expires_in: app.tokens.seconds() }))
+    Session::open(&app, &user).map(web::Json)
+}
+
+impl Session {
+    /// A new token for an account.
+    pub(super) fn open(app: &App, user: &User) -> Result<Self, Problem> {
+        let token = app.tokens.sign(&user.name, user.role, user.generation)?;
+        Ok(Self { token, token_type: "Bearer", expires_in: app.tokens.seconds() })
+    }
 }
 
 /// `GET /v1/session`: who I am.

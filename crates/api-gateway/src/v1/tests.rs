@@ -103,6 +103,35 @@ async fn every_route_refuses_who_cannot_prove_who_they_are() {
 }
 
 #[actix_web::test]
+async fn a_known_path_tells_the_methods_that_it_takes() {
+    let (stack, vm) = Stack::with_guest().await;
+    for (method, path, allowed) in [
+        (Method::PATCH, "/v1/vms".to_owned(), vec!["GET"]),
+        (Method::PUT, "/v1/hosts".to_owned(), vec!["GET", "POST"]),
+        (Method::DELETE, "/v1/session/".to_owned(), vec![]),
+        (Method::POST, format!("/v1/hosts/host01/vms/{vm}"), vec!["DELETE", "GET"]),
+        (Method::GET, format!("/v1/hosts/host01/vms/{vm}/start"), vec!["POST"]),
+        (Method::DELETE, format!("/vm/start/host01/{vm}"), vec!["GET", "POST"]),
+        (Method::TRACE, "/v1/vms".to_owned(), vec!["GET"]),
+        (Method::GET, "/v1/nonsense".to_owned(), vec![]),
+    ] {
+        let answer = stack.send(Role::Admin, method.clone(), &path, None).await;
+        let allow = answer.headers().get("allow").map(|value| value.to_str().unwrap().to_owned());
+        let mut told: Vec<&str> = allow.iter().flat_map(|text| text.split(", ")).collect();
+        told.sort_unstable();
+        let (status, body) = read(answer).await;
+        let (code, expected) = match (path.starts_with("/vm/"), allowed.is_empty()) {
+            (true, _) => (998.into(), 405),
+            (_, true) => (json!("no_such_route"), 404),
+            (_, false) => (json!("method_not_allowed"), 405),
+        };
+        let got = (status, told, &body["code"]);
+        assert_eq!(got, (expected, allowed, &code), "{method} {path}");
+    }
+    assert!(stack.host.lock().unwrap().works.is_empty());
+}
+
+#[actix_web::test]
 async fn a_viewer_only_looks_and_an_operator_does_not_touch_records() {
     let (stack, vm) = Stack::with_guest().await;
     let here = |rest: &str| format!("/v1/hosts/host01/vms/{vm}{rest}");

@@ -7,11 +7,13 @@ use std::future::{Ready, ready};
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Extensions, Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::rt::net::TcpStream;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, ResponseError as _};
 
+use super::failure;
 use crate::error::{ErrorCode, Problem};
 use crate::mtls::{Identity, Role};
 use crate::request_id;
@@ -75,6 +77,14 @@ pub(super) async fn guard<B: MessageBody + 'static>(
         let (method, path) = (request.method().clone(), loggable(request.path()).to_owned());
         let mut response = match admit(&request, accept) {
             Ok(()) => match next.call(request).await {
+                // Bare: a handler of ours always says more.
+                Ok(response)
+                    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+                        && !response.headers().contains_key(CONTENT_TYPE) =>
+                {
+                    let answer = failure::method_not_allowed(&method, response.response().head());
+                    response.into_response(answer).map_into_right_body()
+                }
                 Ok(response) => response.map_into_left_body(),
                 Err(error) => return Err(error),
             },

@@ -1,11 +1,13 @@
 //! Failures as HTTP: the one body, from handlers and from the framework's own checks.
 
+use actix_web::dev::ResponseHead as HttpResponseHead;
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 
 use crate::error::{ErrorCode, Problem};
 use crate::request_id;
+use crate::text::shown;
 
 /// Largest JSON body; a seed's user-data is at most 256 KiB, doubled by escapes.
 const LARGEST_BODY: usize = 1 << 20;
@@ -40,13 +42,15 @@ pub(super) fn extractors(config: &mut web::ServiceConfig) {
         let QueryPayloadError::Deserialize(reason) = &error else {
             return Problem::new(ErrorCode::MalformedRequest, error.to_string()).into();
         };
-        Problem::new(ErrorCode::MalformedRequest, format!("query: {reason}")).into()
+        Problem::new(ErrorCode::MalformedRequest, format!("query: {}", shown(&reason.to_string())))
+            .into()
     });
     let path = web::PathConfig::default().error_handler(|error, _| {
         let PathError::Deserialize(reason) = &error else {
             return Problem::new(ErrorCode::MalformedRequest, error.to_string()).into();
         };
-        Problem::new(ErrorCode::MalformedRequest, format!("path: {reason}")).into()
+        Problem::new(ErrorCode::MalformedRequest, format!("path: {}", shown(&reason.to_string())))
+            .into()
     });
     config
         .app_data(json)
@@ -57,13 +61,18 @@ pub(super) fn extractors(config: &mut web::ServiceConfig) {
 }
 
 async fn no_such_route(request: HttpRequest) -> HttpResponse {
-    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    let problem = if known.contains(request.method()) {
-        Problem::new(ErrorCode::NoSuchRoute, format!("no route {}", request.path()))
-    } else {
-        Problem::new(ErrorCode::MethodNotAllowed, format!("no method {}", request.method()))
-    };
-    problem.error_response()
+    Problem::new(ErrorCode::NoSuchRoute, format!("no route {}", shown(request.path())))
+        .error_response()
+}
+
+/// The framework's refusal of a method, with its `Allow`, as a problem.
+pub(super) fn method_not_allowed(method: &Method, bare: &HttpResponseHead) -> HttpResponse {
+    let problem = Problem::new(ErrorCode::MethodNotAllowed, format!("no {method} on this path"));
+    let mut answer = problem.error_response();
+    if let Some(allow) = bare.headers().get(header::ALLOW) {
+        answer.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    answer
 }
 
 fn json_problem(error: &JsonPayloadError) -> Problem {
@@ -75,8 +84,11 @@ fn json_problem(error: &JsonPayloadError) -> Problem {
             Problem::new(ErrorCode::MalformedRequest, "the body must be application/json")
         }
         JsonPayloadError::Deserialize(reason) if reason.is_data() => {
-            Problem::new(ErrorCode::InvalidValue, format!("body: {reason}"))
+            Problem::new(ErrorCode::InvalidValue, format!("body: {}", shown(&reason.to_string())))
         }
-        other => Problem::new(ErrorCode::MalformedRequest, format!("body: {other}")),
+        other => Problem::new(
+            ErrorCode::MalformedRequest,
+            format!("body: {}", shown(&other.to_string())),
+        ),
     }
 }

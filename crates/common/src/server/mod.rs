@@ -10,8 +10,10 @@ mod caller;
 mod failure;
 mod ops;
 mod readiness;
+mod routes;
 mod run;
 
 pub use caller::{Peer, RequestId};
 pub use readiness::Readiness;
+pub use routes::Routes;
 pub use run::{ServeError, Service, Side, run};

@@ -28,9 +28,9 @@ pub(super) fn recorder() -> Option<PrometheusHandle> {
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/healthz", web::get().to(async || HttpResponse::Ok().body("ok\n")))
-        .route("/readyz", web::get().to(readyz))
-        .route("/metrics", web::get().to(metrics));
+        .service(web::resource("/healthz").get(async || HttpResponse::Ok().body("ok\n")))
+        .service(web::resource("/readyz").get(readyz))
+        .service(web::resource("/metrics").get(metrics));
 }
 
 async fn readyz(ready: web::Data<Readiness>) -> HttpResponse {

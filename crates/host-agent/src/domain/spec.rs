@@ -3,6 +3,7 @@
 use vmmgr_common::api::domain::{DomainCreate, Firmware};
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::text;
 
 /// libvirt and QEMU take more; nobody means to.
 const MOST_VCPUS: u32 = 512;
@@ -26,25 +27,9 @@ fn refuse(field: &str, rule: &str) -> Problem {
     Problem::new(ErrorCode::InvalidValue, format!("{field}: {rule}"))
 }
 
-/// Refuses control characters but newline and tab: they have no place in XML or a log.
-pub(crate) fn check_text(field: &str, value: &str, longest: usize) -> Result<(), Problem> {
-    if value.chars().count() > longest {
-        return Err(refuse(field, &format!("longer than {longest} characters")));
-    }
-    if value.chars().any(|c| c.is_control() && c != '\n' && c != '\t' || is_not_xml(c)) {
-        return Err(refuse(field, "holds a control character"));
-    }
-    Ok(())
-}
-
-/// XML 1.0, production 2: characters that no document can hold.
-const fn is_not_xml(c: char) -> bool {
-    matches!(c, '\u{FFFE}' | '\u{FFFF}')
-}
-
 /// A description within its limits.
-pub(crate) fn check_description(text: &str) -> Result<(), Problem> {
-    check_text("description", text, LONGEST_DESCRIPTION)
+pub(crate) fn check_description(given: &str) -> Result<(), Problem> {
+    text::check("description", given, LONGEST_DESCRIPTION)
 }
 
 /// A number of CPUs that a guest can have.
@@ -70,9 +55,9 @@ impl TryFrom<&DomainCreate> for DomainSpec {
         if create.name.as_str().len() > 63 {
             return Err(refuse("name", "longer than 63 characters"));
         }
-        check_text("description", &create.description, LONGEST_DESCRIPTION)?;
+        text::check("description", &create.description, LONGEST_DESCRIPTION)?;
         for (name, value) in &create.variables {
-            check_text(&format!("variable `{}`", name.escape_debug()), value, LONGEST_VARIABLE)?;
+            text::check(&format!("variable `{}`", name.escape_debug()), value, LONGEST_VARIABLE)?;
         }
         let record = &create.record;
         for (field, value) in [
@@ -83,7 +68,7 @@ impl TryFrom<&DomainCreate> for DomainSpec {
             ("gateway", &record.gateway),
             ("template", &record.template),
         ] {
-            check_text(field, value, 200)?;
+            text::check_line(field, value, 200)?;
         }
         if create.vcpus == 0 || create.vcpus > create.vcpus_max || create.vcpus_max > MOST_VCPUS {
             return Err(refuse(

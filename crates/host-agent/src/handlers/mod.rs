@@ -7,10 +7,11 @@ mod operations;
 mod tuning;
 
 use actix_web::web;
+use vmmgr_common::server::Routes;
 
 /// All routes.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
-    config
+    Routes::new(config)
         .route("/v1/host", web::get().to(host::host))
         .route("/v1/inventory", web::get().to(host::inventory))
         .route("/v1/events", web::get().to(events::host_events))

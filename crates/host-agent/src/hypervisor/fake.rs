@@ -26,13 +26,35 @@ pub(crate) fn domain_xml(id: VmId) -> String {
 #[derive(Default)]
 struct State {
     domains: HashMap<VmId, (String, DomainState)>,
-    failures: Vec<(&'static str, HypervisorError)>,
-    calls: Vec<&'static str>,
+    failures: Vec<Failure>,
     lost: bool,
     snapshots: HashMap<VmId, Vec<(Snapshot, String)>>,
     autostart: std::collections::HashSet<VmId>,
     disk_bytes: HashMap<(VmId, String), u64>,
+    beside: Option<(&'static str, &'static str)>,
     available_bytes: Option<u64>,
+}
+
+struct Failure {
+    call: &'static str,
+    /// The call has its effect first, as when an answer gets lost.
+    after: bool,
+    /// So many calls pass first.
+    pass: usize,
+    error: HypervisorError,
+}
+
+impl State {
+    fn fail(&mut self, call: &str, after: bool) -> Result<(), HypervisorError> {
+        let mut due = |f: &mut Failure| {
+            let meant = f.call == call && f.after == after;
+            let due = meant && f.pass == 0;
+            f.pass -= usize::from(meant && !due);
+            due
+        };
+        let at = self.failures.iter_mut().position(&mut due);
+        at.map_or(Ok(()), |at| Err(self.failures.remove(at).error))
+    }
 }
 
 /// Domains as text; fails where it is told to.
@@ -41,7 +63,6 @@ pub(crate) struct FakeHypervisor {
     notices: broadcast::Sender<Notice>,
 }
 
-#[expect(dead_code, reason = "the fault tests of operations use the rest")]
 impl FakeHypervisor {
     /// Connected, no domains.
     pub(crate) fn new() -> Arc<Self> {
@@ -55,7 +76,17 @@ impl FakeHypervisor {
 
     /// The next call named `call` fails once.
     pub(crate) fn failing_on(&self, call: &'static str, error: HypervisorError) {
-        self.lock().failures.push((call, error));
+        self.failing_later(call, 0, error);
+    }
+
+    /// The call named `call` that comes after `pass` others fails once.
+    pub(crate) fn failing_later(&self, call: &'static str, pass: usize, error: HypervisorError) {
+        self.lock().failures.push(Failure { call, after: false, pass, error });
+    }
+
+    /// The next call named `call` does its work once and says that it failed.
+    pub(crate) fn failing_after(&self, call: &'static str, error: HypervisorError) {
+        self.lock().failures.push(Failure { call, after: true, pass: 0, error });
     }
 
     /// Injected failures that were not met.
@@ -85,6 +116,11 @@ impl FakeHypervisor {
         self.lock().domains.insert(id, (xml.to_owned(), DomainState::ShutOff));
     }
 
+    /// At the next call named `call`, somebody else attaches `device` to every guest.
+    pub(crate) fn beside(&self, call: &'static str, device: &'static str) {
+        self.lock().beside = Some((call, device));
+    }
+
     /// Ids of all domains.
     pub(crate) fn ids(&self) -> Vec<VmId> {
         self.lock().domains.keys().copied().collect()
@@ -92,13 +128,15 @@ impl FakeHypervisor {
 
     fn enter(&self, call: &'static str) -> Result<MutexGuard<'_, State>, HypervisorError> {
         let mut state = self.lock();
-        state.calls.push(call);
         if state.lost {
             return Err(HypervisorError::Unreachable);
         }
-        if let Some(at) = state.failures.iter().position(|(name, _)| *name == call) {
-            return Err(state.failures.remove(at).1);
+        if let Some((_, device)) = state.beside.take_if(|(at, _)| *at == call) {
+            for (xml, _) in state.domains.values_mut() {
+                *xml = xml.replacen("</devices>", &format!("{device}</devices>"), 1);
+            }
         }
+        state.fail(call, false)?;
         Ok(state)
     }
 
@@ -111,9 +149,19 @@ impl FakeHypervisor {
         let mut state = self.enter(call)?;
         let domain = state.domains.get_mut(&id).ok_or(HypervisorError::NoSuchDomain(id))?;
         change(domain)?;
+        self.leave(state, call, id)
+    }
+
+    fn leave(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        call: &'static str,
+        id: VmId,
+    ) -> Result<(), HypervisorError> {
+        let answer = state.fail(call, true);
         drop(state);
         drop(self.notices.send(Notice::Dirty(id)));
-        Ok(())
+        answer
     }
 }
 
@@ -173,16 +221,12 @@ impl Hypervisor for FakeHypervisor {
             return Err(HypervisorError::AlreadyExists(id));
         }
         state.domains.insert(id, (xml.to_owned(), DomainState::ShutOff));
-        drop(state);
-        drop(self.notices.send(Notice::Dirty(id)));
-        Ok(())
+        self.leave(state, "define", id)
     }
     async fn undefine(&self, id: VmId) -> Result<(), HypervisorError> {
         let mut state = self.enter("undefine")?;
         state.domains.remove(&id).ok_or(HypervisorError::NoSuchDomain(id))?;
-        drop(state);
-        drop(self.notices.send(Notice::Dirty(id)));
-        Ok(())
+        self.leave(state, "undefine", id)
     }
     async fn start(&self, id: VmId) -> Result<(), HypervisorError> {
         self.change("start", id, |domain| {

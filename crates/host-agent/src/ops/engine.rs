@@ -11,18 +11,27 @@ use vmmgr_common::request_id;
 
 use super::journal::{Entry, Progress};
 use super::live::{Live, View};
+use super::step::Step;
 use super::{Context, plan};
 
-/// How long an unwinding waits for libvirt or metadata-srv before it tries an undo again.
-const UNDO_PAUSE: Duration = Duration::from_secs(2);
-/// How often an undo is tried before its failure is reported with the operation's.
-const UNDO_TRIES: u32 = 15;
+/// How long libvirt, metadata-srv or the journal may be away before it is tried again.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How often a step that must be done is tried before its failure is reported with the operation's.
+const MOST_TRIES: u32 = 15;
 
 /// Runs operations; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Engine {
     context: Arc<Context>,
     live: Arc<Live>,
+    pause: Duration,
+}
+
+/// Which way a step goes that must be done.
+#[derive(Clone, Copy)]
+enum Way {
+    Forward { again: bool },
+    Back,
 }
 
 fn now() -> String {
@@ -32,7 +41,13 @@ fn now() -> String {
 impl Engine {
     /// An engine with nothing under way.
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, live: Arc::default() }
+        Self { context, live: Arc::default(), pause: PAUSE }
+    }
+
+    /// One that tries again at once.
+    #[cfg(test)]
+    pub(crate) fn impatient(context: Arc<Context>) -> Self {
+        Self { pause: Duration::from_millis(1), ..Self::new(context) }
     }
 
     /// What operations work with.
@@ -144,18 +159,30 @@ impl Engine {
         entry.operation.ended_at = Some(now());
         // The plan holds seeds; a finished operation has no use for it.
         entry.progress = None;
-        if let Err(problem) = self.context.journal.save(entry).await {
-            tracing::error!(operation.id = %entry.operation.id, %problem, "the end of an operation is not on disk; it runs again after a restart");
-        }
+        self.record(entry).await;
         self.live.end(&entry.operation);
+    }
+
+    /// Writes how far it is. Without its journal an operation stands still: going on could give it
+    /// two ends, one before a crash and one after.
+    async fn record(&self, entry: &Entry) {
+        while let Err(problem) = self.context.journal.save(entry).await {
+            tracing::error!(operation.id = %entry.operation.id, %problem, "an operation waits for the journal");
+            tokio::time::sleep(self.pause).await;
+        }
     }
 
     async fn drive(&self, entry: &mut Entry) -> Result<(), Problem> {
         if entry.progress.is_none() {
             let planned = plan::make(&self.context, &entry.work).await?;
             entry.operation.outcome = planned.outcome;
-            entry.progress =
-                Some(Progress { steps: planned.steps, position: 0, begun: false, unwinding: None });
+            entry.progress = Some(Progress {
+                steps: planned.steps,
+                position: 0,
+                begun: false,
+                unwinding: None,
+                left_behind: Vec::new(),
+            });
         }
         entry.operation.state = OperationState::Running;
         self.live.state(&entry.operation);
@@ -168,8 +195,7 @@ impl Engine {
                 Err(problem) => problem,
             },
         };
-        self.backward(entry, problem.clone()).await?;
-        Err(problem)
+        Err(self.backward(entry, problem).await)
     }
 
     async fn forward(&self, entry: &mut Entry) -> Result<(), Problem> {
@@ -178,24 +204,31 @@ impl Engine {
             let Some(progress) = &mut entry.progress else { return Ok(()) };
             let Some(step) = progress.steps.get(progress.position).cloned() else { return Ok(()) };
             let again = std::mem::replace(&mut progress.begun, true);
-            self.context.journal.save(entry).await?;
+            let no_way_back = progress.steps[..progress.position].iter().any(Step::is_irrevocable);
+            self.record(entry).await;
             self.live.line(id, step.line());
-            let live = self.live.clone();
-            let tell = move |line: String| live.line(id, line);
-            step.run(&self.context, id, again, &tell).await?;
-            if let Some(progress) = &mut entry.progress {
-                progress.position += 1;
-                progress.begun = false;
+            let way = Way::Forward { again };
+            let done = if no_way_back {
+                self.patiently(id, &step, way).await.map_err(unfinished)
+            } else {
+                self.go(id, &step, way).await
+            };
+            let Some(progress) = &mut entry.progress else { return done };
+            if let Err(problem) = done {
+                progress.begun = !step.left_untouched(&problem, again);
+                return Err(problem);
             }
+            progress.position += 1;
+            progress.begun = false;
         }
     }
 
-    /// Undoes the steps that were begun, last first. A failed undo is tried for a while, then
-    /// named in the operation's problem: nothing is left behind silently.
-    async fn backward(&self, entry: &mut Entry, problem: Problem) -> Result<(), Problem> {
+    /// Undoes the steps that were begun, last first; gives the operation's problem. A failed undo is
+    /// tried for a while, then named in it: nothing is left behind silently.
+    async fn backward(&self, entry: &mut Entry, problem: Problem) -> Problem {
+        let id = entry.operation.id;
         entry.operation.state = OperationState::Unwinding;
         self.live.state(&entry.operation);
-        let mut left_behind = Vec::new();
         while let Some(progress) = &mut entry.progress {
             if progress.unwinding.is_none() {
                 progress.unwinding = Some(problem.clone());
@@ -207,35 +240,56 @@ impl Engine {
                 break;
             }
             let step = progress.steps[progress.position - 1].clone();
-            self.context.journal.save(entry).await?;
-            self.live.line(entry.operation.id, format!("undoing: {}", step.line()));
-            if let Err(failure) = self.undo(&step).await {
-                left_behind.push(format!("{}: {failure}", step.line()));
-            }
+            self.record(entry).await;
+            self.live.line(id, format!("undoing: {}", step.line()));
+            let undone = self.patiently(id, &step, Way::Back).await;
             if let Some(progress) = &mut entry.progress {
                 progress.position -= 1;
+                progress
+                    .left_behind
+                    .extend(undone.err().map(|failure| format!("{}: {failure}", step.line())));
             }
         }
-        if left_behind.is_empty() {
-            return Ok(());
+        let left_behind = entry.progress.as_ref().map(|p| p.left_behind.join("; "));
+        match left_behind.filter(|text| !text.is_empty()) {
+            None => problem,
+            Some(text) => Problem {
+                detail: format!("{}; could not be undone: {text}", problem.detail),
+                ..problem
+            },
         }
-        let mut worse = problem;
-        worse.detail = format!("{}; could not be undone: {}", worse.detail, left_behind.join("; "));
-        Err(worse)
     }
 
-    async fn undo(&self, step: &super::step::Step) -> Result<(), Problem> {
-        let mut tries = 1;
+    async fn go(&self, id: OperationId, step: &Step, way: Way) -> Result<(), Problem> {
+        let tell = |line: String| self.live.line(id, line);
+        match way {
+            Way::Forward { again } => step.run(&self.context, id, again, &tell).await,
+            Way::Back => step.undo(&self.context).await,
+        }
+    }
+
+    /// A step that must be done waits for what it needs.
+    async fn patiently(&self, id: OperationId, step: &Step, way: Way) -> Result<(), Problem> {
+        let (mut way, mut tries) = (way, 1);
         loop {
-            match step.undo(&self.context).await {
-                Err(problem) if problem.status == 503 && tries < UNDO_TRIES => {
+            match self.go(id, step, way).await {
+                Err(problem) if [503, 504].contains(&problem.status) && tries < MOST_TRIES => {
                     tries += 1;
-                    tokio::time::sleep(UNDO_PAUSE).await;
+                    tokio::time::sleep(self.pause).await;
                 }
                 result => return result,
             }
+            if let Way::Forward { again } = &mut way {
+                *again = true;
+            }
         }
     }
+}
+
+/// A plan that can only go forward, and did not come to its end.
+fn unfinished(problem: Problem) -> Problem {
+    let hint = "what was done cannot be undone; ask again, and it goes on where it stopped";
+    Problem { hint: Some(hint.to_owned()), ..problem }
 }
 
 /// The problem of an id that was never accepted here.

@@ -42,6 +42,9 @@ pub(crate) struct Progress {
     pub(crate) begun: bool,
     /// Undoing because of this.
     pub(crate) unwinding: Option<Problem>,
+    /// Undos that failed.
+    #[serde(default)]
+    pub(crate) left_behind: Vec<String>,
 }
 
 /// One accepted operation.
@@ -57,7 +60,12 @@ pub(crate) struct Entry {
 
 /// The journal's file.
 #[derive(Clone)]
-pub(crate) struct Journal(Arc<Mutex<Connection>>);
+pub(crate) struct Journal {
+    db: Arc<Mutex<Connection>>,
+    /// Where the agent dies in a test.
+    #[cfg(test)]
+    pub(super) crash: Arc<super::tests::CrashPoint>,
+}
 
 fn failed(error: impl std::fmt::Display) -> Problem {
     tracing::error!(%error, "the journal failed");
@@ -76,24 +84,40 @@ impl Journal {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         connection.execute_batch(SCHEMA).map_err(failed)?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self {
+            db: Arc::new(Mutex::new(connection)),
+            #[cfg(test)]
+            crash: Arc::default(),
+        })
     }
 
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let shared = self.0.clone();
+        let shared = self.db.clone();
         let task = tokio::task::spawn_blocking(move || {
             work(&shared.lock().unwrap_or_else(PoisonError::into_inner))
         });
         task.await.map_err(failed)?
     }
 
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        #[cfg(test)]
+        self.crash.pass().await;
+        let done = self.with(work).await;
+        #[cfg(test)]
+        self.crash.pass().await;
+        done
+    }
+
     /// Accepts an operation; answers what is there when the id is known.
     pub(crate) async fn accept(&self, entry: &Entry) -> Result<Option<Entry>, Problem> {
         let entry = entry.clone();
-        self.with(move |db| {
+        self.write(move |db| {
             let added = db
                 .execute(
                     "INSERT OR IGNORE INTO operation (id, work, state) VALUES (?1, ?2, ?3)",
@@ -117,7 +141,7 @@ impl Journal {
     /// Writes how far it is.
     pub(crate) async fn save(&self, entry: &Entry) -> Result<(), Problem> {
         let entry = entry.clone();
-        self.with(move |db| {
+        self.write(move |db| {
             let plan = entry.progress.as_ref().map(json).transpose()?;
             db.execute(
                 "UPDATE operation SET state = ?2, plan = ?3, final = ?4 WHERE id = ?1",
@@ -170,7 +194,7 @@ impl Journal {
         op: OperationId,
     ) -> Result<(), Problem> {
         let (path, vm, op) = (path.to_owned(), vm.to_string(), op.to_string());
-        self.with(move |db| {
+        self.write(move |db| {
             db.execute("INSERT OR REPLACE INTO volume VALUES (?1, ?2, ?3)", params![path, vm, op])
                 .map_err(failed)
                 .map(drop)
@@ -181,7 +205,7 @@ impl Journal {
     /// Forgets a volume, after it is gone.
     pub(crate) async fn disown_volume(&self, path: &str) -> Result<(), Problem> {
         let path = path.to_owned();
-        self.with(move |db| {
+        self.write(move |db| {
             db.execute("DELETE FROM volume WHERE path = ?1", [path]).map_err(failed).map(drop)
         })
         .await

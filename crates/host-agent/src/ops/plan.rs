@@ -376,13 +376,24 @@ async fn delete(context: &Context, vm: VmId) -> Result<Planned, Problem> {
             outcome.undeleted = guest.disks.into_iter().filter(foreign).collect();
             steps.extend([Step::Destroy { vm }, Step::Undefine { vm }]);
         }
-        // A delete that stopped half way left volumes: they are what this one is for.
-        Err(problem) if problem.code == ErrorCode::NoSuchVm && !volumes.is_empty() => {}
+        // A delete that stopped half way left volumes or the seed: they are what this one is for.
+        Err(problem)
+            if problem.code == ErrorCode::NoSuchVm
+                && (!volumes.is_empty() || has_seed(context, vm).await?) => {}
         Err(problem) => return Err(problem),
     }
     steps.extend(volumes.into_iter().map(|path| Step::DeleteVolume { path }));
     steps.push(Step::DeleteSeed { vm });
     Ok(Planned { steps, outcome })
+}
+
+async fn has_seed(context: &Context, vm: VmId) -> Result<bool, Problem> {
+    let Some(metadata) = &context.metadata else { return Ok(false) };
+    match metadata.boot(vm).await {
+        Ok(_) => Ok(true),
+        Err(problem) if problem.status == 404 => Ok(false),
+        Err(problem) => Err(problem),
+    }
 }
 
 impl Context {

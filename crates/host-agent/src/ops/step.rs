@@ -139,10 +139,30 @@ impl Step {
                 Err(HypervisorError::WrongState(_)) if again => Ok(()),
                 other => other,
             },
-            Self::Shutdown { vm } => hypervisor.shutdown(*vm).await,
+            Self::Shutdown { vm } => match hypervisor.shutdown(*vm).await {
+                Err(HypervisorError::WrongState(_)) if again => Ok(()),
+                other => other,
+            },
             Self::Reset { vm } => hypervisor.reset(*vm).await,
         };
         done.map_err(Problem::from)
+    }
+
+    /// True for what is gone once it is done: a plan does not turn back behind it.
+    pub(crate) const fn is_irrevocable(&self) -> bool {
+        matches!(
+            self,
+            Self::Destroy { .. }
+                | Self::Undefine { .. }
+                | Self::DeleteVolume { .. }
+                | Self::DeleteSeed { .. }
+        )
+    }
+
+    /// True if the failure says that the step did nothing, so that its undo would hit what is there
+    /// of somebody else's: a guest that has the name or the UUID already.
+    pub(crate) fn left_untouched(&self, problem: &Problem, again: bool) -> bool {
+        !again && matches!(self, Self::Define { .. }) && problem.code == ErrorCode::AlreadyExists
     }
 
     /// Takes it back; a step that had no effect is taken back without complaint.
@@ -153,7 +173,12 @@ impl Step {
                 context.delete_volume(path).await
             }
             Self::Define { vm, .. } => undefine(context, *vm).await,
-            Self::Attach { vm, xml, device } => detach(context, *vm, xml, device).await,
+            Self::Attach { vm, xml, device } => {
+                if theirs(context, *vm, xml, device).await? {
+                    return Ok(());
+                }
+                detach(context, *vm, xml, device).await
+            }
             Self::Detach { vm, xml, device } => attach(context, *vm, xml, device, true).await,
             Self::Update { vm, old_xml, .. } => {
                 let affect = affect(context, *vm).await?;
@@ -201,6 +226,17 @@ async fn has_device(context: &Context, vm: VmId, device: &str) -> Result<bool, P
     let definition = context.hypervisor.definition(vm, false).await?;
     let live = context.hypervisor.domain(vm).await?.xml;
     Ok([definition, live].iter().any(|xml| target::find_device(xml, device).is_some()))
+}
+
+/// True if the guest's device of that name is another one than `xml`: someone beside us was faster.
+async fn theirs(context: &Context, vm: VmId, xml: &str, device: &str) -> Result<bool, Problem> {
+    let definition = match context.hypervisor.definition(vm, false).await {
+        Err(HypervisorError::NoSuchDomain(_)) => return Ok(false),
+        other => other?,
+    };
+    let ours = target::find_device(&format!("<domain><devices>{xml}</devices></domain>"), device);
+    let found = target::find_device(&definition, device);
+    Ok(matches!((ours, found), (Some(ours), Some(found)) if ours.source != found.source))
 }
 
 /// Detaches and waits until no definition has it: a volume must not go while a guest writes to it.

@@ -17,7 +17,7 @@ use vmmgr_common::api::disk::GoldImage;
 use vmmgr_common::error::{ErrorCode, Problem};
 
 use super::inspect::{Format, inspect};
-use super::io_problem;
+use super::{io_problem, qemu_img};
 
 /// Read and written at once.
 const CHUNK: usize = 1 << 20;
@@ -105,9 +105,9 @@ impl Images {
             None => self.download(&gold.uri, &part, progress).await,
         };
         let done = match brought {
-            Ok(sha256) => {
+            Ok(sha256) => judge(&part).await.and_then(|()| {
                 self.take(&name, &part, Record { sha256, ..wanted.clone() }, &wanted.sha256)
-            }
+            }),
             Err(problem) => Err(problem),
         };
         if done.is_err() && part.exists() {
@@ -161,7 +161,7 @@ impl Images {
         Ok(Base { path, format: found.format, virtual_size: found.virtual_size })
     }
 
-    /// Judges what was brought and gives it its name.
+    /// Gives what was judged its name.
     fn take(&self, name: &str, part: &Path, record: Record, pinned: &str) -> Result<Base, Problem> {
         if !pinned.is_empty() && pinned != record.sha256 {
             return Err(Problem::new(
@@ -173,8 +173,7 @@ impl Images {
             ));
         }
         let bad = |error: std::io::Error| io_problem("cannot finish", part, &error);
-        let mut file = std::fs::File::open(part).map_err(bad)?;
-        inspect(&mut file)?;
+        let file = std::fs::File::open(part).map_err(bad)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o444)).map_err(bad)?;
         file.sync_all().map_err(bad)?;
         let path = self.dir.join(format!("{}.img", record.sha256));
@@ -227,6 +226,16 @@ impl Images {
             }
             _ => Ok(hex(&digest.finalize())),
         }
+    }
+}
+
+/// Our own look at the header first; only then does another program read it.
+async fn judge(part: &Path) -> Result<(), Problem> {
+    let mut file =
+        std::fs::File::open(part).map_err(|error| io_problem("cannot open", part, &error))?;
+    match inspect(&mut file)?.format {
+        Format::Qcow2 => qemu_img::check(part).await,
+        Format::Raw => Ok(()),
     }
 }
 
@@ -292,6 +301,29 @@ mod tests {
         fs_err::write(&file, vec![8; 8192]).unwrap();
         assert_eq!(images.ensure(&gold_record, &tell).await.unwrap().virtual_size, 8192);
         assert_eq!(*lines.lock().unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_was_cut_off_is_told_from_a_whole_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, store) = (dir.path().join("src"), dir.path().join("store"));
+        fs_err::create_dir(&source).unwrap();
+        let raw: Vec<u8> =
+            (0..4_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        fs_err::write(source.join("raw"), raw).unwrap();
+        let done = std::process::Command::new("qemu-img")
+            .args(["convert", "-f", "raw", "-O", "qcow2", "raw", "whole"])
+            .current_dir(&source)
+            .status();
+        assert!(done.unwrap().success());
+        let whole = fs_err::read(source.join("whole")).unwrap();
+        fs_err::write(source.join("cut"), &whole[..whole.len() / 2]).unwrap();
+        let images = Images::new(store.clone(), vec![source.clone()]).unwrap();
+        let at = |name: &str| gold(source.join(name).to_str().unwrap());
+        let problem = images.ensure(&at("cut"), &|_| {}).await.unwrap_err();
+        assert_eq!((problem.status, problem.code), (422, ErrorCode::UnfitImage), "{problem}");
+        assert_eq!(fs_err::read_dir(&store).unwrap().count(), 0);
+        images.ensure(&at("whole"), &|_| {}).await.unwrap();
     }
 
     #[tokio::test]

@@ -169,6 +169,8 @@ mod tests {
         qemu_img(&["create", "-q", "-f", "qcow2", "-b", "plain", "-F", "qcow2", "backed"], at);
         qemu_img(&["create", "-q", "-f", "qcow2", "-o", "data_file=elsewhere", "split", "64M"], at);
         qemu_img(&["create", "-q", "-f", "vmdk", "vmdk", "1M"], at);
+        let extents = "subformat=twoGbMaxExtentFlat";
+        qemu_img(&["create", "-q", "-f", "vmdk", "-o", extents, "extents", "1M"], at);
         qemu_img(&["create", "-q", "-f", "vdi", "vdi", "1M"], at);
         fs_err::write(at.join("short"), b"QFI\xfb\0\0\0\x03").unwrap();
         fs_err::write(at.join("odd"), b"hello").unwrap();
@@ -176,7 +178,9 @@ mod tests {
         let mut future = fs_err::read(at.join("plain")).unwrap();
         future[72] = 0x80;
         fs_err::write(at.join("future"), future).unwrap();
-        for name in ["backed", "split", "vmdk", "vdi", "short", "odd", "empty", "future"] {
+        let unfit =
+            ["backed", "split", "vmdk", "extents", "vdi", "short", "odd", "empty", "future"];
+        for name in unfit {
             assert_eq!(judge(at, name).expect_err(name).code, ErrorCode::UnfitImage, "{name}");
         }
     }

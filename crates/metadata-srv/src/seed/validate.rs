@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use vmmgr_common::api::seed::{SeedSpec, StaticNetwork};
 use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::text::check_line;
 
 use crate::config::Defaults;
 
@@ -182,8 +183,7 @@ pub(crate) fn interface_name(text: &str) -> bool {
 
 /// What YAML takes inside quotes without folding or refusing it.
 fn plain_text(text: &str) -> bool {
-    let strange = ['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'];
-    text.len() <= LONGEST_TEXT && !text.chars().any(|c| c.is_control() || strange.contains(&c))
+    check_line("text", text, LONGEST_TEXT).is_ok() && !text.contains('\u{feff}')
 }
 
 fn ssh_key(text: &str) -> bool {

@@ -6,6 +6,7 @@ use vmmgr_common::api::snapshot::SnapshotCreate;
 use vmmgr_common::api::tuning::{DomainChange, metadata_key};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{ResourceName, VmId};
+use vmmgr_common::text;
 
 use super::{Context, Guest, LEAST_ROOM, Planned, Step};
 use crate::domain::{read, spec};
@@ -97,7 +98,7 @@ fn metadata(
         }
         rows.retain(|(known, _)| known != key);
         if let Some(value) = value {
-            spec::check_text(&format!("metadata `{key}`"), value, LONGEST_VALUE)?;
+            text::check(&format!("metadata `{key}`"), value, LONGEST_VALUE)?;
             rows.push((key.clone(), value.clone()));
         }
     }

@@ -1,0 +1,202 @@
+//! Accounts: who there is, with which role, and the end of their sessions when that changes.
+//!
+//! Every account has a generation, a random number that its tokens carry. A new password, another
+//! role and a removal change it, so that all tokens from before are worth nothing at once.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::ResourceName;
+use vmmgr_common::secret::Secret;
+
+use super::App;
+use crate::auth::Role;
+use crate::auth::password::{self, User};
+use crate::store::{Store, Table, from_text, to_text};
+
+/// Shortest password, characters (NIST SP 800-63B asks for 8 at least).
+const SHORTEST_PASSWORD: usize = 10;
+/// Longest, bytes: hashing must not be a burden that a caller chooses.
+const LONGEST_PASSWORD: usize = 1024;
+
+/// Generations of all accounts, in memory; changes of accounts go one after the other.
+#[derive(Default)]
+pub(crate) struct Accounts {
+    generations: RwLock<HashMap<String, u32>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Accounts {
+    /// As the records have them.
+    pub(crate) async fn read(store: &dyn Store) -> Result<Self, Problem> {
+        let accounts = Self::default();
+        for (name, text) in store.list(Table::Users).await? {
+            accounts.know(&name, from_text::<User>(&text)?.generation);
+        }
+        Ok(accounts)
+    }
+
+    /// An account's generation from now on.
+    pub(crate) fn know(&self, name: &str, generation: u32) {
+        let mut known = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name.to_owned(), generation);
+    }
+
+    fn forget(&self, name: &str) {
+        self.generations.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// True for a token of this generation.
+    pub(crate) fn has(&self, name: &str, generation: u32) -> bool {
+        let known = self.generations.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name) == Some(&generation)
+    }
+}
+
+/// An account as it is shown.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct UserView {
+    /// Login name.
+    name: String,
+    /// What it may do.
+    role: Role,
+}
+
+impl From<&User> for UserView {
+    fn from(user: &User) -> Self {
+        Self { name: user.name.clone(), role: user.role }
+    }
+}
+
+/// What can be changed of an account; absent stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserChange {
+    role: Option<Role>,
+    password: Option<Secret<String>>,
+}
+
+fn no_such(name: &str) -> Problem {
+    Problem::new(ErrorCode::NoSuchRecord, format!("no account `{}`", name.escape_debug()))
+}
+
+fn acceptable(password: &Secret<String>) -> Result<(), Problem> {
+    let text = password.expose();
+    if text.chars().count() < SHORTEST_PASSWORD || text.len() > LONGEST_PASSWORD {
+        return Err(Problem::new(
+            ErrorCode::InvalidValue,
+            format!(
+                "password: {SHORTEST_PASSWORD} characters at least, {LONGEST_PASSWORD} bytes at most"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+impl App {
+    async fn user(&self, name: &str) -> Result<User, Problem> {
+        let text = self.store.get(Table::Users, name).await?;
+        from_text(&text.ok_or_else(|| no_such(name))?)
+    }
+
+    /// All accounts.
+    pub(crate) async fn users(&self) -> Result<Vec<UserView>, Problem> {
+        let mut users = Vec::new();
+        for (_, text) in self.store.list(Table::Users).await? {
+            users.push(UserView::from(&from_text::<User>(&text)?));
+        }
+        Ok(users)
+    }
+
+    /// Adds an account.
+    pub(crate) async fn add_user(
+        &self,
+        name: &ResourceName,
+        role: Role,
+        password: Secret<String>,
+    ) -> Result<UserView, Problem> {
+        acceptable(&password)?;
+        let user = User::new(name.as_str(), role, password).await?;
+        let _turn = self.accounts.turn.lock().await;
+        if !self.store.insert(Table::Users, name.as_str(), &to_text(&user)?).await? {
+            return Err(Problem::new(ErrorCode::AlreadyExists, format!("account `{name}` exists")));
+        }
+        self.accounts.know(&user.name, user.generation);
+        Ok(UserView::from(&user))
+    }
+
+    /// Changes role or password, and ends the account's sessions.
+    pub(crate) async fn change_user(
+        &self,
+        name: &str,
+        change: UserChange,
+    ) -> Result<UserView, Problem> {
+        if let Some(password) = &change.password {
+            acceptable(password)?;
+        }
+        let _turn = self.accounts.turn.lock().await;
+        let known = self.user(name).await?;
+        let role = change.role.unwrap_or(known.role);
+        if role < Role::Admin {
+            self.another_admin(&known).await?;
+        }
+        let user = match change.password {
+            Some(password) => User::new(name, role, password).await?,
+            None => User { role, ..known }.renewed(),
+        };
+        self.keep(&user).await?;
+        Ok(UserView::from(&user))
+    }
+
+    /// Removes an account, and ends its sessions.
+    pub(crate) async fn remove_user(&self, name: &str) -> Result<(), Problem> {
+        let _turn = self.accounts.turn.lock().await;
+        self.another_admin(&self.user(name).await?).await?;
+        // Out of the memory first: nobody comes in with an account that is half gone.
+        self.accounts.forget(name);
+        self.store.delete(Table::Users, name).await.map(drop)
+    }
+
+    /// A new password for who knows the old one; all sessions but the one to come end.
+    pub(crate) async fn change_password(
+        &self,
+        name: &str,
+        old: Secret<String>,
+        new: Secret<String>,
+    ) -> Result<User, Problem> {
+        acceptable(&new)?;
+        let _turn = self.accounts.turn.lock().await;
+        let known = password::verify(self.store.as_ref(), name, old).await.map_err(|problem| {
+            if problem.code == ErrorCode::Unauthenticated {
+                Problem::new(ErrorCode::Forbidden, "the old password is wrong")
+            } else {
+                problem
+            }
+        })?;
+        let user = User::new(name, known.role, new).await?;
+        self.keep(&user).await?;
+        Ok(user)
+    }
+
+    async fn keep(&self, user: &User) -> Result<(), Problem> {
+        self.store.put(Table::Users, &user.name, &to_text(user)?).await?;
+        self.accounts.know(&user.name, user.generation);
+        Ok(())
+    }
+
+    /// Someone must be able to manage the accounts.
+    async fn another_admin(&self, leaving: &User) -> Result<(), Problem> {
+        let users = self.users().await?;
+        let other = |user: &UserView| user.role == Role::Admin && user.name != leaving.name;
+        if leaving.role < Role::Admin || users.iter().any(other) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            ErrorCode::WrongState,
+            format!("`{}` is the last account with the role admin", leaving.name),
+        )
+        .hint("give another account the role first"))
+    }
+}

@@ -1,0 +1,84 @@
+//! Accounts.
+
+use std::time::Instant;
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use vmmgr_common::error::Problem;
+use vmmgr_common::ids::ResourceName;
+use vmmgr_common::secret::Secret;
+
+use super::session::Session;
+use crate::app::App;
+use crate::app::users::{UserChange, UserView};
+use crate::auth::{Caller, ManageAccounts, ReadFleet, Role};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewUser {
+    name: ResourceName,
+    role: Role,
+    password: Secret<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewPassword {
+    old: Secret<String>,
+    new: Secret<String>,
+}
+
+pub(super) async fn list(
+    app: web::Data<App>,
+    _: Caller<ManageAccounts>,
+) -> Result<web::Json<Vec<UserView>>, Problem> {
+    Ok(web::Json(app.users().await?))
+}
+
+pub(super) async fn add(
+    app: web::Data<App>,
+    who: Caller<ManageAccounts>,
+    user: web::Json<NewUser>,
+) -> Result<HttpResponse, Problem> {
+    let NewUser { name, role, password } = user.into_inner();
+    let added = app.add_user(&name, role, password).await?;
+    tracing::info!(by = who.identity.user, user = %name, ?role, "account added");
+    Ok(HttpResponse::Created().json(added))
+}
+
+/// `PATCH /v1/users/{name}`: role, password or both.
+pub(super) async fn change(
+    app: web::Data<App>,
+    who: Caller<ManageAccounts>,
+    name: web::Path<String>,
+    change: web::Json<UserChange>,
+) -> Result<web::Json<UserView>, Problem> {
+    let name = ResourceName::parse(&name)?;
+    let changed = app.change_user(name.as_str(), change.into_inner()).await?;
+    tracing::info!(by = who.identity.user, user = %name, "account changed");
+    Ok(web::Json(changed))
+}
+
+pub(super) async fn remove(
+    app: web::Data<App>,
+    who: Caller<ManageAccounts>,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let name = ResourceName::parse(&name)?;
+    app.remove_user(name.as_str()).await?;
+    tracing::info!(by = who.identity.user, user = %name, "account removed");
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `PUT /v1/session/password`: one's own; answers a new session, all others end.
+pub(super) async fn change_password(
+    app: web::Data<App>,
+    who: Caller<ReadFleet>,
+    password: web::Json<NewPassword>,
+) -> Result<web::Json<Session>, Problem> {
+    let NewPassword { old, new } = password.into_inner();
+    app.attempts.take(&who.identity.user, Instant::now())?;
+    let user = app.change_password(&who.identity.user, old, new).await?;
+    tracing::info!(user = user.name, "changed the password");
+    Session::open(&app, &user).map(web::Json)
+}
