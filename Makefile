@@ -1,4 +1,4 @@
-.PHONY: help setup build demo up down status test unit e2e check
+.PHONY: help setup build demo up down status test unit e2e docker-test check
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,6 +28,9 @@ unit: ## tests that need no root and no guest
 
 e2e: ## real libvirt, real guests, in a namespace of their own (root, or sudo)
 	tools/e2e
+
+docker-test: build ## build the images of docker/ and boot a guest through them (root, minutes, not in `test`)
+	tools/docker-test
 
 check: ## formatting and lints
 	cargo fmt --all --check

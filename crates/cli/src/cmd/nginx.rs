@@ -34,6 +34,10 @@ pub(crate) struct Render {
     /// Folder of the certificates
     #[arg(long)]
     pki: PathBuf,
+    /// Folder of a pair for each site, `<name>.pem` and `<name>.key`, as `vmmctl pki nginx` writes them; both
+    /// sites use `server.pem` of --pki without
+    #[arg(long)]
+    sites_pki: Option<PathBuf>,
     /// Address of api-gateway; may be repeated
     #[arg(long, default_value = "127.0.0.1:7441")]
     gateway: Vec<String>,
@@ -60,8 +64,14 @@ impl Render {
     fn text(&self) -> Result<String, Failure> {
         let (pki, run_dir) = (self.pki.to_string_lossy(), self.run_dir.to_string_lossy());
         let values = [&self.listen, &self.public_name, &self.hosts_name].map(String::as_str);
+        let pair = |name: &str| match &self.sites_pki {
+            Some(dir) => dir.join(name).to_string_lossy().into_owned(),
+            None => format!("{pki}/server"),
+        };
+        let (public_pair, hosts_pair) = (pair(&self.public_name), pair(&self.hosts_name));
         for value in values
             .into_iter()
+            .chain([&*public_pair, &*hosts_pair])
             .chain([&*pki, &*run_dir])
             .chain(self.gateway.iter().map(String::as_str))
         {
@@ -78,6 +88,8 @@ impl Render {
                 public_name => self.public_name.clone(),
                 hosts_name => self.hosts_name.clone(),
                 pki => pki.to_string(),
+                public_pair => public_pair,
+                hosts_pair => hosts_pair,
                 run_dir => run_dir.to_string(),
                 gateway => self.gateway.clone(),
             })
@@ -106,6 +118,7 @@ mod tests {
             public_name: "vmm.registry.local".into(),
             hosts_name: "kvm.registry.local".into(),
             pki: dir.join("pki"),
+            sites_pki: None,
             gateway: vec!["127.0.0.1:7441".into()],
             run_dir: dir.join("run"),
         }

@@ -78,6 +78,27 @@ fn nginx_gets_a_pair_for_each_site() {
 }
 
 #[test]
+fn nginx_itself_takes_a_pair_for_each_site() {
+    let dir = prepared();
+    ok(pki(dir.path(), "nginx", &[]));
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (conf, ca, run, ssl) =
+        (path("nginx.conf"), path("pki"), path("run"), path("root/etc/nginx/ssl"));
+    let arguments = ["nginx", "render", "--output", &conf, "--run-dir", &run, "--pki", &ca];
+    let arguments =
+        [&arguments[..], &["--sites-pki", &ssl, "--listen", "127.0.0.1:18443"]].concat();
+    ok(vmmctl("http://127.0.0.1:1", &arguments));
+    let text = fs::read_to_string(&conf).unwrap();
+    for site in ["vmm", "kvm"] {
+        assert!(text.contains(&format!("ssl_certificate {ssl}/{site}.registry.local.pem;")));
+    }
+    let check = Command::new("nginx").args(["-t", "-c", &conf]).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    let hostile = [&arguments[..8], &["--sites-pki", "/x; alias /etc"]].concat();
+    assert_eq!(vmmctl("http://127.0.0.1:1", &hostile).code, 2);
+}
+
+#[test]
 fn a_libvirt_client_finds_its_certificate_where_libvirt_looks() {
     let dir = prepared();
     ok(pki(dir.path(), "libvirt-client", &[]));
