@@ -1,4 +1,4 @@
-.PHONY: help setup build demo up down status test unit e2e docker-test check
+.PHONY: help setup build ui demo up down status test unit e2e docker-test check
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -6,8 +6,12 @@ help: ## this list
 setup: ## install the Debian packages that are missing
 	tools/setup
 
-build: ## build all programs
+build: ## build all programs and the web pages
 	cargo build --workspace --bins
+	tools/ui build --optional
+
+ui: ## build the web pages (node 20.19 or newer)
+	tools/ui build
 
 demo: ## set up, build, start everything and boot a guest that configures itself
 	tools/demo
@@ -25,6 +29,7 @@ test: unit e2e ## everything that is tested
 
 unit: ## tests that need no root and no guest
 	cargo test --workspace --exclude e2e
+	tools/ui test
 
 e2e: ## real libvirt, real guests, in a namespace of their own (root, or sudo)
 	tools/e2e
@@ -35,3 +40,4 @@ docker-test: build ## build the images of docker/ and boot a guest through them 
 check: ## formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	tools/ui check

@@ -41,6 +41,9 @@ pub(crate) struct Render {
     /// Address of api-gateway; may be repeated
     #[arg(long, default_value = "127.0.0.1:7441")]
     gateway: Vec<String>,
+    /// Folder of the built web pages (`ui/dist`), an absolute path; without it only the API is served
+    #[arg(long)]
+    ui: Option<PathBuf>,
     /// Folder of nginx's pid, logs and temporary files
     #[arg(long)]
     run_dir: PathBuf,
@@ -63,6 +66,11 @@ fn plain(value: &str) -> Result<(), Failure> {
 impl Render {
     fn text(&self) -> Result<String, Failure> {
         let (pki, run_dir) = (self.pki.to_string_lossy(), self.run_dir.to_string_lossy());
+        let ui = self.ui.as_ref().map(|dir| dir.to_string_lossy());
+        if self.ui.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+            // nginx would take it from its own prefix.
+            return Err(Failure::Usage("--ui: an absolute path is needed".to_owned()));
+        }
         let values = [&self.listen, &self.public_name, &self.hosts_name].map(String::as_str);
         let pair = |name: &str| match &self.sites_pki {
             Some(dir) => dir.join(name).to_string_lossy().into_owned(),
@@ -73,6 +81,7 @@ impl Render {
             .into_iter()
             .chain([&*public_pair, &*hosts_pair])
             .chain([&*pki, &*run_dir])
+            .chain(ui.as_deref())
             .chain(self.gateway.iter().map(String::as_str))
         {
             plain(value)?;
@@ -91,6 +100,7 @@ impl Render {
                 public_pair => public_pair,
                 hosts_pair => hosts_pair,
                 run_dir => run_dir.to_string(),
+                ui => ui.as_deref(),
                 gateway => self.gateway.clone(),
             })
             .map_err(Failure::local)
@@ -121,6 +131,7 @@ mod tests {
             sites_pki: None,
             gateway: vec!["127.0.0.1:7441".into()],
             run_dir: dir.join("run"),
+            ui: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod exit_codes;
 mod install;
 mod listing;
 mod nginx;
+mod pages;
 mod pki;
 mod pki_layout;
 mod support;

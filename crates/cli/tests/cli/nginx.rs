@@ -14,31 +14,28 @@ use crate::support::vmmctl;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/nginx.conf");
 
-fn render(dir: &Path, listen: &str, gateway: &str) -> PathBuf {
+pub(crate) fn render(dir: &Path, listen: &str, gateway: &str) -> PathBuf {
+    render_with(dir, listen, gateway, &["--ui", dir.join("ui").to_str().unwrap()])
+}
+
+pub(crate) fn render_with(dir: &Path, listen: &str, gateway: &str, more: &[&str]) -> PathBuf {
     let output = dir.join("nginx.conf");
-    let run = vmmctl(
-        "http://127.0.0.1:1",
-        &[
-            "nginx",
-            "render",
-            "--output",
-            output.to_str().unwrap(),
-            "--listen",
-            listen,
-            "--gateway",
-            gateway,
-            "--pki",
-            dir.join("pki").to_str().unwrap(),
-            "--run-dir",
-            dir.join("run").to_str().unwrap(),
-        ],
-    );
+    let (pki, run) = (dir.join("pki"), dir.join("run"));
+    let arguments = [
+        ["nginx", "render"],
+        ["--output", output.to_str().unwrap()],
+        ["--listen", listen],
+        ["--gateway", gateway],
+        ["--pki", pki.to_str().unwrap()],
+        ["--run-dir", run.to_str().unwrap()],
+    ];
+    let run = vmmctl("http://127.0.0.1:1", &[arguments.as_flattened(), more].concat());
     assert_eq!(run.code, 0, "{}", run.err);
     output
 }
 
 /// False, said aloud, where nginx is not installed.
-fn installed() -> bool {
+pub(crate) fn installed() -> bool {
     let found = Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
     if !found {
         eprintln!("SKIPPED: nginx is not installed, its configuration is not checked");
@@ -46,15 +43,15 @@ fn installed() -> bool {
     found
 }
 
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A running nginx; it ends with the value.
-struct Nginx(Child);
+pub(crate) struct Nginx(Child);
 
 impl Nginx {
-    fn start(configuration: &Path, address: SocketAddr) -> Self {
+    pub(crate) fn start(configuration: &Path, address: SocketAddr) -> Self {
         let child = Command::new("nginx")
             .arg("-c")
             .arg(configuration)
@@ -120,7 +117,7 @@ http {{
     Nginx::start(&configuration, address)
 }
 
-fn client(dir: &Path, site: SocketAddr) -> reqwest::ClientBuilder {
+pub(crate) fn client(dir: &Path, site: SocketAddr) -> reqwest::ClientBuilder {
     let ca = reqwest::Certificate::from_pem(&fs::read(dir.join("pki/ca.pem")).unwrap()).unwrap();
     reqwest::Client::builder()
         .no_proxy()
@@ -129,7 +126,7 @@ fn client(dir: &Path, site: SocketAddr) -> reqwest::ClientBuilder {
         .resolve("kvm.registry.local", site)
 }
 
-async fn get(
+pub(crate) async fn get(
     client: &reqwest::Client,
     host: &str,
     site: SocketAddr,
@@ -139,7 +136,7 @@ async fn get(
 }
 
 /// A failure that nginx made itself reads like one of the API.
-async fn problem(response: reqwest::Response) -> Problem {
+pub(crate) async fn problem(response: reqwest::Response) -> Problem {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let status = response.status().as_u16();
     let problem: Problem = response.json().await.unwrap();
@@ -180,9 +177,11 @@ fn the_configuration_keeps_the_rules_of_a_front() {
         assert!(has(wanted), "`{wanted}` is missing");
     }
     // An alias without its slash once served the files of the folder above.
-    for banned in ["alias", "root", "autoindex", "proxy_ssl_verify off"] {
+    for banned in ["alias", "autoindex", "proxy_ssl_verify off"] {
         assert!(!has(banned), "`{banned}`");
     }
+    let roots = directives.iter().filter(|line| line.starts_with("root "));
+    assert!(roots.clone().all(|line| *line == "root @DIR@/ui;"), "{:?}", roots.collect::<Vec<_>>());
     let format = directives.iter().find(|line| line.starts_with("log_format")).unwrap();
     for leak in [
         "$request ",
@@ -207,6 +206,8 @@ fn a_value_cannot_end_a_directive() {
         ("--gateway", "a{}"),
         ("--gateway", "a\nb"),
         ("--public-name", "$host"),
+        ("--ui", "/srv/ui; autoindex on"),
+        ("--ui", "ui/dist"),
     ] {
         let run = vmmctl(
             "http://127.0.0.1:1",
