@@ -1,6 +1,7 @@
 /** Ties a page to its connection and its driver. */
 import { useEffect, useRef, useState, type RefObject } from 'react';
 
+import { shortName } from '../fleet/fleet';
 import { Connection } from './connection';
 import type { Driver, MakeDriver } from './driver';
 import { Tickets, type Mode, type Resumable } from './exchange';
@@ -58,7 +59,7 @@ export function useConsole(
 
   return {
     state,
-    name: grant?.name ?? opening?.vm ?? '',
+    name: grant ? shortName({ name: grant.name, id: grant.vm }) : (opening?.vm ?? ''),
     mode: grant?.ticket.mode ?? 'share',
     driver: parts?.driver,
     connection: parts?.connection,

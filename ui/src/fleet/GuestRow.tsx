@@ -6,7 +6,7 @@ import { useState } from 'react';
 import { SureButton } from '../shell/SureButton';
 import { useTexts, type TextKey } from '../shell/i18n';
 import { openInTab } from '../shell/tab';
-import { isActive, type Fleet, type Guest, type Verb } from './fleet';
+import { isActive, shortName, type Fleet, type Guest, type Verb } from './fleet';
 
 interface Properties {
   guest: Guest;
@@ -44,7 +44,7 @@ export function GuestRow({ guest, fleet, onProblem, onChanged }: Properties) {
   return (
     <Table.Tr data-guest={guest.id}>
       <Table.Td>{guest.host}</Table.Td>
-      <Table.Td title={guest.id}>{guest.name}</Table.Td>
+      <Table.Td title={guest.id}>{shortName(guest)}</Table.Td>
       <Table.Td>
         <Tooltip
           disabled={!away}

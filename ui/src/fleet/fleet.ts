@@ -37,6 +37,10 @@ export const isActive = (state: GuestState): boolean => !['shut_off', 'crashed',
 export const pathOf = (guest: Pick<Guest, 'host' | 'id'>): string =>
   `/v1/hosts/${encodeURIComponent(guest.host)}/vms/${guest.id}`;
 
+/** A guest's name as people know it: libvirt's has the id behind it, to be unique. */
+export const shortName = ({ name, id }: Pick<Guest, 'name' | 'id'>): string =>
+  name.endsWith(`-${id}`) ? name.slice(0, -id.length - 1) : name;
+
 /** Guests that have all words of the filter in what the table shows. */
 export function matching(guests: Guest[], filter: string, label: (state: GuestState) => string): Guest[] {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);

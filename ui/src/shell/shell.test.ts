@@ -1,7 +1,7 @@
 import { afterEach, expect, it, vi } from 'vitest';
 
 import { fileName } from '../console/save';
-import { matching, type Guest } from '../fleet/fleet';
+import { matching, shortName, type Guest } from '../fleet/fleet';
 import { Problem, call, problemOf } from './api';
 import { preferred, translate } from './i18n';
 import { en } from './texts/en';
@@ -51,4 +51,9 @@ it('filters by all words in what is shown', () => {
 
 it('names a screenshot after the guest', () => {
   expect(fileName('../web 1', new Date('2026-01-02T03:04:05Z'))).toBe('.._web_1-2026-01-02-03-04-05.png');
+});
+
+it('shows a guest without the id that is in its name', () => {
+  expect(shortName({ name: 'web1-6f5d', id: '6f5d' })).toBe('web1');
+  expect(shortName({ name: 'old', id: '6f5d' })).toBe('old');
 });

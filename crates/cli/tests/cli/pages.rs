@@ -9,6 +9,13 @@ use crate::pki::init;
 
 const PAGES: [&str; 5] =
     ["/", "/guest.html", "/console/vnc.html", "/console/spice.html", "/console/serial.html"];
+/// Other addresses of the same.
+const ALIASES: [&str; 4] = [
+    "/?a=b",
+    "/novnc/vnc_lite.html?path=websockify/%3Ftoken=t",
+    "/spice/spice_auto.html",
+    "/term/xterm.html",
+];
 
 /// Built pages as far as nginx sees them, with things beside them that must stay unseen.
 fn pages(dir: &Path) {
@@ -53,7 +60,7 @@ async fn pages_have_a_nonce_of_their_own_and_run_nothing_from_elsewhere() {
     let Some((dir, site, _front)) = site() else { return };
     let client = client(dir.path(), site).build().unwrap();
     let mut seen = Vec::new();
-    for page in PAGES.into_iter().chain(["/?a=b"]) {
+    for page in PAGES.into_iter().chain(ALIASES) {
         let response = get(&client, "vmm.registry.local", site, page).await;
         assert_eq!(response.status(), 200, "{page}");
         let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
