@@ -37,6 +37,10 @@ e2e: ## real libvirt, real guests, in a namespace of their own (root, or sudo)
 docker-test: build ## build the images of docker/ and boot a guest through them (root, minutes, not in `test`)
 	tools/docker-test
 
+.PHONY: bench
+bench: ## measure against the peers (NAME=... for one; `tools/setup bench` first)
+	tools/bench/run $(NAME)
+
 check: ## formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -304,7 +304,7 @@ impl Stack {
         stack.changed.send_modify(|generation| *generation += 1);
         let (status, body) = stack.add_host().await;
         assert_eq!(status, 201, "{body}");
-        stack.until(async || stack.app.vms().iter().any(|known| known.domain.id == vm)).await;
+        stack.until(async || stack.app.fleet.knows(vm)).await;
         (stack, vm)
     }
 

@@ -4,7 +4,7 @@
 //! never shown as empty.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -34,6 +34,39 @@ pub(crate) enum HostState {
     Unreachable,
 }
 
+/// Shapes in which lists show a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// `/v1`, any list.
+    V1,
+    /// The seed's list of one host.
+    CompatHost,
+    /// The seed's list of all hosts.
+    CompatFleet,
+}
+
+/// A guest as last seen, and its rows in lists: made when first asked for, gone with the next change.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// What the agent said.
+    pub(crate) domain: Domain,
+    rows: [OnceLock<Box<str>>; 3],
+}
+
+impl Guest {
+    fn new(domain: Domain) -> Arc<Self> {
+        Arc::new(Self { domain, rows: Default::default() })
+    }
+
+    /// Its row, made by `render` unless it is there.
+    pub(crate) fn row(&self, face: Face, render: impl FnOnce(&Domain) -> String) -> &str {
+        self.rows[face as usize].get_or_init(|| render(&self.domain).into_boxed_str())
+    }
+}
+
+/// Guests by id; a reader keeps the map that it took, a change goes into a copy then.
+type Guests = Arc<BTreeMap<VmId, Arc<Guest>>>;
+
 /// One host as last seen.
 #[derive(Debug, Clone)]
 pub(crate) struct HostView {
@@ -43,7 +76,7 @@ pub(crate) struct HostView {
     pub(crate) reason: Option<String>,
     epoch: Option<OperationId>,
     generation: u64,
-    domains: BTreeMap<VmId, Arc<Domain>>,
+    guests: Guests,
     seen: Instant,
 }
 
@@ -54,7 +87,7 @@ impl HostView {
             reason: None,
             epoch: None,
             generation: 0,
-            domains: BTreeMap::new(),
+            guests: Guests::default(),
             seen: Instant::now(),
         }
     }
@@ -64,9 +97,28 @@ impl HostView {
         self.seen.elapsed().as_secs()
     }
 
+    /// How old what is known of its guests is, seconds: nothing while its stream is alive, so that
+    /// equal lists are equal bytes.
+    pub(crate) fn staleness_seconds(&self) -> u64 {
+        if self.state == HostState::Reachable { 0 } else { self.age_seconds() }
+    }
+
     /// Its guests as last known.
-    pub(crate) fn domains(&self) -> Vec<Arc<Domain>> {
-        self.domains.values().cloned().collect()
+    pub(crate) fn guests(&self) -> impl Iterator<Item = &Arc<Guest>> {
+        self.guests.values()
+    }
+
+    /// One of its guests.
+    pub(crate) fn guest(&self, vm: VmId) -> Option<&Arc<Guest>> {
+        self.guests.get(&vm)
+    }
+
+    /// Another whenever a list of its guests would differ: the agent numbers its changes, and an
+    /// agent that starts anew has another epoch.
+    pub(crate) fn version(&self) -> String {
+        let epoch = self.epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
+        let (state, age) = (self.state as u8, self.staleness_seconds());
+        format!("{epoch}.{}.{state}.{age}", self.generation)
     }
 
     /// Applies an event; false if it does not follow what is known, so that all must be read again.
@@ -78,13 +130,13 @@ impl HostView {
                 if !self.follows(generation) {
                     return false;
                 }
-                self.domains.insert(domain.id, Arc::from(domain));
+                Arc::make_mut(&mut self.guests).insert(domain.id, Guest::new(*domain));
             }
             HostEvent::Removed { generation, id } => {
                 if !self.follows(generation) {
                     return false;
                 }
-                self.domains.remove(&id);
+                Arc::make_mut(&mut self.guests).remove(&id);
             }
             HostEvent::Connection { generation, connected } => {
                 if !self.follows(generation) {
@@ -108,7 +160,8 @@ impl HostView {
     fn replace(&mut self, inventory: Inventory) {
         self.epoch = Some(inventory.epoch);
         self.generation = inventory.generation;
-        self.domains = inventory.domains.into_iter().map(|d| (d.id, Arc::new(d))).collect();
+        let guests = inventory.domains.into_iter().map(|domain| (domain.id, Guest::new(domain)));
+        self.guests = Arc::new(guests.collect());
         self.connected(inventory.connected);
     }
 
@@ -142,6 +195,12 @@ impl Fleet {
     /// All hosts.
     pub(crate) fn all(&self) -> BTreeMap<HostId, HostView> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True if some host has the guest.
+    #[cfg(test)]
+    pub(crate) fn knows(&self, vm: VmId) -> bool {
+        self.all().values().any(|view| view.guest(vm).is_some())
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut BTreeMap<HostId, HostView>) -> T) -> T {
@@ -221,5 +280,49 @@ mod tests {
         assert!(!view.apply(HostEvent::Removed { generation: 8, id: VmId::new() }));
         assert!(view.apply(HostEvent::Heartbeat { generation: 6 }));
         assert!(!view.apply(HostEvent::Heartbeat { generation: 9 }));
+    }
+
+    #[test]
+    fn a_version_changes_with_what_lists_show_and_only_then() {
+        let mut view = HostView::new();
+        let mut seen = vec![view.version()];
+        let mut first = inventory(5);
+        let epoch = first.epoch;
+        first.domains = vec![domain()];
+        view.apply(HostEvent::Snapshot(first));
+        seen.push(view.version());
+        view.apply(HostEvent::Heartbeat { generation: 5 });
+        assert_eq!(seen[1], view.version(), "a heartbeat is no news");
+        view.apply(HostEvent::Changed { generation: 6, domain: Box::new(domain()) });
+        seen.push(view.version());
+        view.apply(HostEvent::Connection { generation: 7, connected: false });
+        seen.push(view.version());
+        view.apply(HostEvent::Snapshot(Inventory { epoch, ..inventory(8) }));
+        seen.push(view.version());
+        view.apply(HostEvent::Snapshot(inventory(8)));
+        seen.push(view.version());
+        let all = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), all, "{seen:?}");
+    }
+
+    #[test]
+    fn a_row_is_made_once_and_anew_after_a_change() {
+        let mut view = HostView::new();
+        let guest = domain();
+        let id = guest.id;
+        view.apply(HostEvent::Snapshot(Inventory { domains: vec![guest.clone()], ..inventory(1) }));
+        let row = |view: &HostView, text: &str| {
+            view.guest(id).unwrap().row(Face::V1, |_| text.to_owned()).to_owned()
+        };
+        assert_eq!((row(&view, "a"), row(&view, "b")), ("a".into(), "a".into()));
+        let taken = view.clone();
+        view.apply(HostEvent::Changed { generation: 2, domain: Box::new(guest) });
+        assert_eq!((row(&view, "c"), row(&taken, "d")), ("c".into(), "a".into()));
+    }
+
+    fn domain() -> Domain {
+        serde_json::from_value(crate::fake::guest(VmId::new())).unwrap()
     }
 }

@@ -9,6 +9,7 @@ mod config;
 #[cfg(test)]
 mod fake;
 mod fleet;
+mod listing;
 mod query;
 mod store;
 mod v1;

@@ -192,10 +192,16 @@ impl MacAddress {
             }
             *byte = u8::from_str_radix(part, 16).map_err(|_| refuse())?;
         }
-        if parts.next().is_some() || bytes[0] & 1 == 1 || bytes == [0; 6] {
+        if parts.next().is_some() {
             return Err(refuse());
         }
-        Ok(Self(bytes))
+        Self::from_bytes(bytes).ok_or_else(refuse)
+    }
+
+    /// The address with these bytes; none if it is multicast or all zero.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 6]) -> Option<Self> {
+        (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self(bytes))
     }
 }
 

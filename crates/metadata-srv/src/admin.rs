@@ -88,7 +88,7 @@ async fn preview(
 
 async fn iso(store: web::Data<Store>, vm: web::Path<VmId>) -> Result<HttpResponse, Problem> {
     let image = store.require(*vm)?.file(SeedFile::Iso)?;
-    Ok(HttpResponse::Ok().content_type("application/octet-stream").body(image))
+    Ok(HttpResponse::Ok().content_type("application/octet-stream").body(image.body().clone()))
 }
 
 fn bounded(macs: &[MacAddress]) -> Result<(), Problem> {

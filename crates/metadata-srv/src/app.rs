@@ -11,7 +11,10 @@ use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{Readiness, Service};
 
 use crate::config::Config;
-use crate::{admin, caller, listen, serve, store};
+use crate::{admin, listen, neighbours, serve, store};
+
+/// Threads that serve guests: a host has better use for its other cores.
+const MOST_THREADS: usize = 4;
 
 /// Reads and checks the configuration.
 pub(crate) fn configure(path: &Path) -> Result<Config, Box<dyn Error>> {
@@ -23,18 +26,18 @@ pub(crate) fn configure(path: &Path) -> Result<Config, Box<dyn Error>> {
 /// Serves until told to stop.
 pub(crate) async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let (limits, ready) = (config.limits, Readiness::default());
+    vmmgr_common::server::install_metrics();
     let store = Arc::new(store::Store::open(&config.state_dir, config.defaults)?);
     let guests = Arc::new(serve::Guests {
         store: Arc::clone(&store),
-        neighbours: Box::new(caller::ArpFile(config.neighbours)),
+        neighbours: Box::new(neighbours::KernelTable::open()?),
         hold: Duration::from_millis(limits.hold_ms),
         secret: (limits.secret_s > 0).then(|| TimeDelta::seconds(limits.secret_s.into())),
+        served: serve::Served::default(),
     });
     let bounds = listen::Bounds::new(limits, ready.clone());
-    for address in config.guest_listen {
-        let (guests, bounds) = (Arc::clone(&guests), Arc::clone(&bounds));
-        tokio::spawn(listen::run(guests, bounds, address));
-    }
+    let threads = std::thread::available_parallelism()?.get().min(MOST_THREADS);
+    listen::start(&guests, &bounds, &config.guest_listen, threads)?;
     let service = Service {
         name: "metadata-srv",
         tls: config.tls,

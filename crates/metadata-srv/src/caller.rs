@@ -1,90 +1,45 @@
 //! Who is behind a guest's address, as the kernel knows it; nothing the guest writes counts.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
 
-use hyper::header::{HOST, HeaderMap};
 use vmmgr_common::ids::MacAddress;
 
-/// A line of the neighbour table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Neighbour {
-    /// Hardware address.
-    pub(crate) mac: MacAddress,
-    /// Interface that it is behind.
-    pub(crate) device: String,
-}
+use crate::wire::Head;
 
 /// Resolved neighbours.
 pub(crate) trait NeighbourTable: Send + Sync {
-    /// All neighbours with that address; several when several interfaces have it.
-    fn behind(&self, address: Ipv4Addr) -> io::Result<Vec<Neighbour>>;
+    /// The one hardware address behind `address` on the interface with index `device` (on any when
+    /// `None`). Nobody when two interfaces disagree: either could be asking.
+    fn behind(&self, address: Ipv4Addr, device: Option<u32>) -> io::Result<Option<MacAddress>>;
 }
 
-/// The kernel's table in its text form.
-pub(crate) struct ArpFile(pub(crate) PathBuf);
-
-impl NeighbourTable for ArpFile {
-    fn behind(&self, address: Ipv4Addr) -> io::Result<Vec<Neighbour>> {
-        Ok(parse(&fs_err::read_to_string(&self.0)?, address))
-    }
-}
-
-/// `IP address, HW type, Flags, HW address, Mask, Device`, under a heading.
-fn parse(table: &str, address: Ipv4Addr) -> Vec<Neighbour> {
-    /// `ATF_COM`: the hardware address is known.
-    const COMPLETE: u32 = 2;
-    let line = |line: &str| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let [ip, _, flags, mac, _, device] = columns[..] else {
-            return None;
-        };
-        let flags = u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
-        (ip.parse() == Ok(address) && flags & COMPLETE != 0)
-            .then(|| MacAddress::parse(mac).ok())
-            .flatten()
-            .map(|mac| Neighbour { mac, device: device.to_owned() })
-    };
-    table.lines().skip(1).filter_map(line).collect()
-}
-
-/// The one hardware address behind `address` on `bridge` (anywhere when `None`). Nobody when two
-/// interfaces disagree: either could be asking.
-pub(crate) fn identify(
-    table: &dyn NeighbourTable,
-    address: Ipv4Addr,
-    bridge: Option<&str>,
-) -> io::Result<Option<MacAddress>> {
-    let mut macs = table
-        .behind(address)?
-        .into_iter()
-        .filter(|neighbour| bridge.is_none_or(|bridge| bridge == neighbour.device))
-        .map(|neighbour| neighbour.mac);
-    let first = macs.next();
-    Ok(first.filter(|first| macs.all(|mac| mac == *first)))
+/// The one address that all of `macs` are.
+pub(crate) fn one(mut macs: impl Iterator<Item = MacAddress>) -> Option<MacAddress> {
+    let first = macs.next()?;
+    macs.all(|mac| mac == first).then_some(first)
 }
 
 /// Whether a proxy stands between: then the address is not the guest's, and a program inside a
 /// guest may have been tricked into asking.
-pub(crate) fn forwarded(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| {
-        // Header names are lower case here; some proxies take `_` for `-`.
-        let name = name.as_str().replace('_', "-");
+pub(crate) fn forwarded(head: &Head<'_, '_>) -> bool {
+    head.names().any(|name| {
+        let spelt = name.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        // Some proxies take `_` for `-`.
+        let name = if spelt { &name.to_ascii_lowercase().replace('_', "-") } else { name };
         name.starts_with("x-forwarded")
             || name.starts_with("x-original")
-            || matches!(
-                name.as_str(),
-                "forwarded" | "x-real-ip" | "x-client-ip" | "true-client-ip" | "via"
-            )
+            || matches!(name, "forwarded" | "x-real-ip" | "x-client-ip" | "true-client-ip" | "via")
     })
 }
 
-/// Whether the one `Host` is the literal address: a name here is DNS rebinding.
-pub(crate) fn host_is(headers: &HeaderMap, listen: SocketAddrV4) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
+/// Whether the one `Host` is the literal address, with or without the port: a name here is DNS
+/// rebinding.
+pub(crate) fn host_is(head: &Head<'_, '_>, address: &str) -> bool {
+    let mut hosts = head.all("host");
+    let bare = address.rsplit_once(':').map_or(address, |(bare, _)| bare);
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => *host == *listen.to_string() || *host == *listen.ip().to_string(),
+        (Some(host), None) => host == address.as_bytes() || host == bare.as_bytes(),
         _ => false,
     }
 }
@@ -92,52 +47,19 @@ pub(crate) fn host_is(headers: &HeaderMap, listen: SocketAddrV4) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::with_head;
 
-    const TABLE: &str = "\
-IP address       HW type     Flags       HW address            Mask     Device
-169.254.10.2     0x1         0x2         52:54:00:00:00:01     *        br-ext
-169.254.10.3     0x1         0x0         00:00:00:00:00:00     *        br-ext
-169.254.10.4     0x1         0x2         52:54:00:00:00:04     *        br-ext
-169.254.10.4     0x1         0x2         52:54:00:00:00:44     *        br-int
-169.254.10.20    0x1         0x6         52:54:00:00:00:20     *        br-ext
-garbage
-";
-
-    struct Fixed;
-    impl NeighbourTable for Fixed {
-        fn behind(&self, address: Ipv4Addr) -> io::Result<Vec<Neighbour>> {
-            Ok(parse(TABLE, address))
-        }
-    }
-
-    fn who(address: &str, bridge: Option<&str>) -> Option<String> {
-        let mac = identify(&Fixed, address.parse().unwrap(), bridge).unwrap();
-        mac.map(|mac| mac.to_string())
+    fn headers<T>(pairs: &[(&str, &str)], look: impl FnOnce(&Head<'_, '_>) -> T) -> T {
+        with_head("GET", "/", pairs, look)
     }
 
     #[test]
-    fn a_neighbour_is_known_by_its_resolved_entry() {
-        assert_eq!(who("169.254.10.2", None).unwrap(), "52:54:00:00:00:01");
-        assert_eq!(who("169.254.10.20", Some("br-ext")).unwrap(), "52:54:00:00:00:20");
-        for unknown in ["169.254.10.3", "169.254.10.1", "169.254.10.5"] {
-            assert_eq!(who(unknown, None), None, "{unknown}");
-        }
-    }
-
-    #[test]
-    fn the_bridge_decides_between_equal_addresses() {
-        assert_eq!(who("169.254.10.4", None), None);
-        assert_eq!(who("169.254.10.4", Some("br-int")).unwrap(), "52:54:00:00:00:44");
-        assert_eq!(who("169.254.10.2", Some("br-int")), None);
-    }
-
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            let name: hyper::header::HeaderName = name.parse().unwrap();
-            map.append(name, value.parse().unwrap());
-        }
-        map
+    fn equal_addresses_are_nobody_unless_they_agree() {
+        let mac = |last: u8| MacAddress::from_bytes([0x52, 0x54, 0, 0, 0, last]).unwrap();
+        assert_eq!(one([].into_iter()), None);
+        assert_eq!(one([mac(1)].into_iter()), Some(mac(1)));
+        assert_eq!(one([mac(1), mac(1)].into_iter()), Some(mac(1)));
+        assert_eq!(one([mac(1), mac(2)].into_iter()), None);
     }
 
     #[test]
@@ -150,25 +72,25 @@ garbage
             "X-Real-IP",
             "X_Forwarded_For",
             "via",
+            "Via",
             "X-Original-URL",
         ] {
-            assert!(forwarded(&headers(&[(name, "169.254.10.2")])), "{name}");
+            assert!(headers(&[(name, "169.254.10.2")], forwarded), "{name}");
         }
-        assert!(!forwarded(&headers(&[("host", "169.254.169.254"), ("accept", "*/*")])));
+        assert!(!headers(&[("host", "169.254.169.254"), ("Accept", "*/*")], forwarded));
     }
 
     #[test]
     fn host_must_be_the_literal_address() {
-        let listen = "169.254.169.254:80".parse().unwrap();
-        assert!(host_is(&headers(&[("host", "169.254.169.254")]), listen));
-        assert!(host_is(&headers(&[("host", "169.254.169.254:80")]), listen));
+        let is = |pairs: &[(&str, &str)]| headers(pairs, |h| host_is(h, "169.254.169.254:80"));
+        assert!(is(&[("host", "169.254.169.254")]));
+        assert!(is(&[("HOST", "169.254.169.254:80")]));
         for bad in
             ["", "metadata.test", "169.254.169.254.", "169.254.169.254:8080", "2852039166", "[::1]"]
         {
-            assert!(!host_is(&headers(&[("host", bad)]), listen), "{bad}");
+            assert!(!is(&[("host", bad)]), "{bad}");
         }
-        assert!(!host_is(&headers(&[]), listen));
-        let twice = headers(&[("host", "169.254.169.254"), ("host", "evil.test")]);
-        assert!(!host_is(&twice, listen));
+        assert!(!is(&[]));
+        assert!(!is(&[("host", "169.254.169.254"), ("host", "evil.test")]));
     }
 }

@@ -17,9 +17,6 @@ pub(crate) struct Config {
     pub(crate) ops_listen: SocketAddr,
     /// One file per guest.
     pub(crate) state_dir: PathBuf,
-    /// The kernel's neighbour table.
-    #[serde(default = "default_neighbours")]
-    pub(crate) neighbours: PathBuf,
     /// Where guests ask.
     pub(crate) guest_listen: Vec<GuestListen>,
     /// Bounds of the guests' side.
@@ -97,10 +94,6 @@ impl Default for Defaults {
     }
 }
 
-fn default_neighbours() -> PathBuf {
-    PathBuf::from("/proc/net/arp")
-}
-
 impl Config {
     /// Checks what the types cannot; the text names the key.
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -145,7 +138,6 @@ mod tests {
         let limits = Limits::default();
         assert_eq!(config.limits.hold_ms, limits.hold_ms);
         assert_eq!(config.limits.connections, limits.connections);
-        assert_eq!(config.neighbours, default_neighbours());
     }
 
     #[test]

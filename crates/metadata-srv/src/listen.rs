@@ -1,32 +1,29 @@
-//! The guests' listeners: plain HTTP, one request a connection, bounded in number and time.
+//! The guests' listeners: plain HTTP, connections bounded in number and time. Each thread has
+//! listeners of its own, and the kernel shares out who connects: a request is never handed from one
+//! thread to another.
 //!
 //! A connection over a bound is closed at once: cloud-init before 23 has no read timeout, so a
 //! connection that is accepted and then left alone hangs its boot.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Counter;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, sleep};
 use vmmgr_common::server::Readiness;
 
 use crate::config::{GuestListen, Limits};
+use crate::converse::{Ended, converse};
 use crate::serve::{Guests, Via};
 
 /// How often a bridge that is missing, or was made anew, is looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// A request line and some headers; hyper takes no less than 8 KiB.
-const LARGEST_HEAD: usize = 8 * 1024;
-const MOST_HEADERS: usize = 32;
 /// Name of the condition on `/readyz`.
 const CONDITION: &str = "guest-listener";
 
@@ -37,6 +34,7 @@ pub(crate) struct Bounds {
     failing: Mutex<BTreeMap<SocketAddrV4, String>>,
     all: Arc<Semaphore>,
     each: Mutex<HashMap<Ipv4Addr, usize>>,
+    ended: [Counter; 3],
 }
 
 /// One counted connection.
@@ -51,7 +49,14 @@ impl Bounds {
     pub(crate) fn new(limits: Limits, ready: Readiness) -> Arc<Self> {
         let all = Arc::new(Semaphore::new(limits.connections));
         let (failing, each) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { limits, ready, failing, all, each })
+        let ended = ["done", "broken", "late"]
+            .map(|end| metrics::counter!("vmmgr_seed_connections_total", "end" => end));
+        Arc::new(Self { limits, ready, failing, all, each, ended })
+    }
+
+    /// Whether there is room for connections that wait for another request.
+    fn roomy(&self) -> bool {
+        self.all.available_permits() > self.limits.connections / 2
     }
 
     /// Notes how a listener does; `/readyz` holds when all do well.
@@ -107,24 +112,46 @@ pub(crate) fn open(listen: &GuestListen, ttl: u32) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Starts `threads` threads that listen for ever.
+pub(crate) fn start(
+    guests: &Arc<Guests>,
+    bounds: &Arc<Bounds>,
+    listens: &[GuestListen],
+    threads: usize,
+) -> io::Result<()> {
+    for number in 0..threads {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (guests, bounds, listens) = (Arc::clone(guests), Arc::clone(bounds), listens.to_vec());
+        std::thread::Builder::new().name(format!("guests-{number}")).spawn(move || {
+            let all = listens.into_iter().map(|listen| run(&guests, &bounds, listen));
+            runtime.block_on(futures_util::future::join_all(all));
+        })?;
+    }
+    Ok(())
+}
+
 /// Listens for ever, again whenever the bridge was made anew.
-pub(crate) async fn run(guests: Arc<Guests>, bounds: Arc<Bounds>, listen: GuestListen) {
-    let listen = Arc::new(listen);
+async fn run(guests: &Arc<Guests>, bounds: &Arc<Bounds>, listen: GuestListen) {
+    let place = Arc::new(Place::new(listen));
     let mut told = false;
     loop {
-        let index = bridge_index(&listen);
-        match open(&listen, bounds.limits.ttl) {
+        let index = place.bridge_index();
+        match open(&place.listen, bounds.limits.ttl) {
             Ok(listener) => {
                 told = false;
-                bounds.tell(listen.address, Ok(()));
-                tracing::info!(address = %listen.address, bridge = listen.bridge, "listening for guests");
-                serve(&listener, &guests, &bounds, &listen, &index).await;
-                tracing::info!(address = %listen.address, "the bridge changed");
+                bounds.tell(place.listen.address, Ok(()));
+                tracing::info!(
+                    address = place.text,
+                    bridge = place.listen.bridge,
+                    "listening for guests"
+                );
+                serve(&listener, guests, bounds, &place, index).await;
+                tracing::info!(address = place.text, "the bridge changed");
             }
             Err(error) => {
-                bounds.tell(listen.address, Err(error.to_string()));
+                bounds.tell(place.listen.address, Err(error.to_string()));
                 if !told {
-                    tracing::warn!(address = %listen.address, bridge = listen.bridge, %error, "cannot listen for guests, trying on");
+                    tracing::warn!(address = place.text, bridge = place.listen.bridge, %error, "cannot listen for guests, trying on");
                     told = true;
                 }
                 sleep(LOOK).await;
@@ -133,18 +160,34 @@ pub(crate) async fn run(guests: Arc<Guests>, bounds: Arc<Bounds>, listen: GuestL
     }
 }
 
-/// Which interface a name stands for now: a listener stays bound to the one it was made with.
-fn bridge_index(listen: &GuestListen) -> Option<String> {
-    let bridge = listen.bridge.as_ref()?;
-    fs_err::read_to_string(format!("/sys/class/net/{bridge}/ifindex")).ok()
+/// Where one listener is.
+struct Place {
+    listen: GuestListen,
+    /// `address:port`.
+    text: String,
+}
+
+impl Place {
+    fn new(listen: GuestListen) -> Self {
+        let text = listen.address.to_string();
+        Self { listen, text }
+    }
+
+    /// Which interface the bridge's name stands for now: a listener stays bound to the one it was
+    /// made with. 0, which no interface has, while there is none.
+    fn bridge_index(&self) -> Option<u32> {
+        let bridge = self.listen.bridge.as_ref()?;
+        let text = fs_err::read_to_string(format!("/sys/class/net/{bridge}/ifindex"));
+        Some(text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default())
+    }
 }
 
 async fn serve(
     listener: &TcpListener,
     guests: &Arc<Guests>,
     bounds: &Arc<Bounds>,
-    listen: &Arc<GuestListen>,
-    index: &Option<String>,
+    place: &Arc<Place>,
+    bridge: Option<u32>,
 ) {
     let mut look = interval(LOOK);
     loop {
@@ -152,14 +195,14 @@ async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let IpAddr::V4(peer) = peer.ip() else { continue };
-                    take(stream, peer, guests, bounds, listen);
+                    take(stream, peer, guests, bounds, place, bridge);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a guest's connection");
                     sleep(Duration::from_millis(100)).await;
                 }
             },
-            _ = look.tick() => if bridge_index(listen) != *index {
+            _ = look.tick() => if place.bridge_index() != bridge {
                 return;
             },
         }
@@ -167,42 +210,28 @@ async fn serve(
 }
 
 fn take(
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: Ipv4Addr,
     guests: &Arc<Guests>,
     bounds: &Arc<Bounds>,
-    listen: &Arc<GuestListen>,
+    place: &Arc<Place>,
+    bridge: Option<u32>,
 ) {
     let Some(slot) = bounds.enter(peer) else {
         metrics::counter!("vmmgr_seed_connections_refused_total").increment(1);
         return;
     };
-    let (guests, listen) = (Arc::clone(guests), Arc::clone(listen));
+    let (guests, place) = (Arc::clone(guests), Arc::clone(place));
     tokio::spawn(async move {
+        let via = Via { peer, listen: &place.text, bridge };
         let budget = Duration::from_millis(slot.bounds.limits.request_ms);
-        let service = service_fn(|request| {
-            let (guests, listen) = (&guests, &listen);
-            async move {
-                let bridge = listen.bridge.as_deref();
-                let via = Via { peer, listen: listen.address, bridge };
-                Ok::<_, Infallible>(guests.answer(&request, via).await)
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(budget)
-            .keep_alive(false)
-            // Refusals are the same to the byte, whenever they are sent.
-            .auto_date_header(false)
-            .max_headers(MOST_HEADERS)
-            .max_buf_size(LARGEST_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
-        let end = match timeout(budget, connection).await {
-            Ok(Ok(())) => "done",
-            Ok(Err(_)) => "broken",
-            Err(_) => "late",
+        let end = converse(&mut stream, &guests, via, budget, || slot.bounds.roomy()).await;
+        let at = match end {
+            Ended::Done => 0,
+            Ended::Broken => 1,
+            Ended::Late => 2,
         };
-        metrics::counter!("vmmgr_seed_connections_total", "end" => end).increment(1);
+        slot.bounds.ended[at].increment(1);
     });
 }
 

@@ -3,19 +3,22 @@
 //! ```text
 //!  agent --mTLS--> admin --> store --> one file a guest
 //!                              |
-//!  guest --HTTP, 169.254.169.254--> listen -> caller (neighbour table) -> serve -> trace
+//!  guest --HTTP, 169.254.169.254--> listen -> converse -> caller (neighbours) -> serve -> trace
 //! ```
 
 mod admin;
 mod app;
 mod caller;
 mod config;
+mod converse;
 mod listen;
+mod neighbours;
 mod seed;
 mod serve;
 mod snapshot;
 mod store;
 mod trace;
+mod wire;
 
 use std::error::Error;
 use std::path::PathBuf;

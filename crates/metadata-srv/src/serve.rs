@@ -1,16 +1,11 @@
 //! One guest's request to one answer.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::TimeDelta;
-use http_body_util::Full;
-use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
-use hyper::{Method, Request, Response, StatusCode};
+use metrics::Counter;
 use tokio::time::Instant;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::VmId;
@@ -18,9 +13,8 @@ use vmmgr_common::ids::VmId;
 use crate::caller::{self, NeighbourTable};
 use crate::seed::SeedFile;
 use crate::store::{Seed, Store};
-
-/// An answer as it goes out.
-pub(crate) type Answer = Response<Full<Bytes>>;
+use crate::trace;
+use crate::wire::{Answer, Head};
 
 /// First release that waits on 503 with `Retry-After` as long as it takes.
 const WAITS_ON_503: (u32, u32) = (25, 1);
@@ -35,6 +29,32 @@ pub(crate) struct Guests {
     pub(crate) hold: Duration,
     /// How long after the first reading secrets are still given; for ever when `None`.
     pub(crate) secret: Option<TimeDelta>,
+    /// What was served.
+    pub(crate) served: Served,
+}
+
+/// Counts of files served, by [`SeedFile::ALL`]; found once, not at each request.
+pub(crate) struct Served([Counter; 5]);
+
+impl Default for Served {
+    fn default() -> Self {
+        Self(SeedFile::ALL.map(|file| {
+            metrics::counter!("vmmgr_seed_requests_total", "file" => file.name(), "status" => "200")
+        }))
+    }
+}
+
+impl Served {
+    fn count(&self, file: Option<SeedFile>, status: u16) {
+        match file {
+            Some(file) if status == 200 => self.0[file as usize].increment(1),
+            _ => {
+                let (file, status) = (file.map_or("none", SeedFile::name), status.to_string());
+                metrics::counter!("vmmgr_seed_requests_total", "file" => file, "status" => status)
+                    .increment(1);
+            }
+        }
+    }
 }
 
 /// What a request came through.
@@ -42,52 +62,63 @@ pub(crate) struct Guests {
 pub(crate) struct Via<'a> {
     /// The guest's address.
     pub(crate) peer: Ipv4Addr,
-    /// Ours.
-    pub(crate) listen: SocketAddrV4,
-    /// The bridge, if the listener is bound to one.
-    pub(crate) bridge: Option<&'a str>,
+    /// Ours, as `Host` must name it: `address:port`.
+    pub(crate) listen: &'a str,
+    /// Index of the bridge, if the listener is bound to one.
+    pub(crate) bridge: Option<u32>,
+}
+
+/// A request that its caller may make.
+pub(crate) struct Admitted {
+    vm: VmId,
+    seed: Arc<Seed>,
+    file: SeedFile,
+    agent: String,
+    started: Instant,
 }
 
 impl Guests {
-    /// Answers a request. All refusals that depend on who asks are the same 404.
-    pub(crate) async fn answer<B>(&self, request: &Request<B>, via: Via<'_>) -> Answer {
+    /// Judges a request. All refusals that depend on who asks are the same 404.
+    pub(crate) fn admit(&self, head: &Head<'_, '_>, via: Via<'_>) -> Result<Admitted, Answer> {
         let started = Instant::now();
-        let (file, answer) = match self.admit(request, via) {
-            Err(refusal) => ("none", refusal.answer()),
-            Ok((vm, seed, file)) => {
-                let answer = self.open(vm, &seed, file, agent(request.headers())).await;
-                let status = answer.status().as_u16();
-                seed.trace.note(file.name(), status, agent(request.headers()), started.elapsed());
-                (file.name(), answer)
-            }
-        };
-        let status = answer.status().as_str().to_owned();
-        metrics::counter!("vmmgr_seed_requests_total", "file" => file, "status" => status)
-            .increment(1);
+        let (vm, seed, file) = self.judge(head, via).map_err(|refusal| {
+            let answer = refusal.answer();
+            self.served.count(None, answer.status());
+            answer
+        })?;
+        Ok(Admitted { vm, seed, file, agent: trace::cleaned(head.agent()), started })
+    }
+
+    /// Answers an admitted request.
+    pub(crate) async fn answer(&self, asked: Admitted) -> Answer {
+        let Admitted { vm, seed, file, agent, started } = asked;
+        let answer = self.open(vm, &seed, file, &agent).await;
+        self.served.count(Some(file), answer.status());
+        seed.trace.note(file.name(), answer.status(), agent, started.elapsed());
         answer
     }
 
-    fn admit<B>(
+    fn judge(
         &self,
-        request: &Request<B>,
+        head: &Head<'_, '_>,
         via: Via<'_>,
     ) -> Result<(VmId, Arc<Seed>, SeedFile), Refusal> {
-        let (uri, headers) = (request.uri(), request.headers());
-        let proxied = uri.authority().is_some() || caller::forwarded(headers);
-        if proxied || !caller::host_is(headers, via.listen) {
+        let proxied = head.target.contains("://") || caller::forwarded(head);
+        if proxied || !caller::host_is(head, via.listen) {
             return Err(Refusal::Forbidden);
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if !matches!(head.method, "GET" | "HEAD") {
             return Err(Refusal::Method);
         }
-        let mac = caller::identify(self.neighbours.as_ref(), via.peer, via.bridge)
+        let mac = self
+            .neighbours
+            .behind(via.peer, via.bridge)
             .map_err(|error| {
                 tracing::warn!(%error, "cannot read the neighbour table");
                 Refusal::Unavailable
             })?
             .ok_or(Refusal::NotFound)?;
-        let path = if uri.query().is_none() { split(uri.path()) } else { None };
-        let (vm, file) = path.ok_or(Refusal::NotFound)?;
+        let (vm, file) = split(head.target).ok_or(Refusal::NotFound)?;
         let seed = self.store.get(vm).filter(|seed| seed.belongs_to(mac));
         let seed = seed.ok_or(Refusal::NotFound)?;
         Ok((vm, seed, file))
@@ -105,17 +136,17 @@ impl Guests {
             return unavailable();
         }
         match self.read(vm, seed, file).await {
-            Ok(bytes) => content(file, bytes),
+            Ok(answer) => answer,
             Err(problem) => {
                 tracing::error!(vm.id = %vm, %problem, "cannot serve a seed");
-                fixed(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+                Answer::text(500, "internal error\n")
             }
         }
     }
 
-    /// The bytes; secrets only until `secret` after their first reading, which is on the disk
+    /// The file; secrets only until `secret` after their first reading, which is on the disk
     /// before they leave: a restart does not open them again.
-    async fn read(&self, vm: VmId, seed: Arc<Seed>, file: SeedFile) -> Result<Bytes, Problem> {
+    async fn read(&self, vm: VmId, seed: Arc<Seed>, file: SeedFile) -> Result<Answer, Problem> {
         let Some(window) = self.secret else {
             return seed.file(file);
         };
@@ -146,12 +177,8 @@ enum Refusal {
 impl Refusal {
     fn answer(self) -> Answer {
         match self {
-            Self::Forbidden => fixed(StatusCode::FORBIDDEN, "forbidden\n"),
-            Self::Method => {
-                let mut answer = fixed(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-                answer
-            }
+            Self::Forbidden => Answer::text(403, "forbidden\n"),
+            Self::Method => Answer::text_with(405, "allow: GET, HEAD\r\n", "method not allowed\n"),
             Self::NotFound => not_found(),
             Self::Unavailable => unavailable(),
         }
@@ -167,10 +194,6 @@ fn split(path: &str) -> Option<(VmId, SeedFile)> {
     parts.next().is_none().then_some((vm, file))
 }
 
-fn agent(headers: &HeaderMap) -> &str {
-    headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
-}
-
 /// Whether this is a cloud-init that a few 503 make give up.
 fn gives_up_on_503(agent: &str) -> bool {
     let release = || {
@@ -182,38 +205,12 @@ fn gives_up_on_503(agent: &str) -> bool {
     release().is_some_and(|release| release < WAITS_ON_503)
 }
 
-fn content(file: SeedFile, bytes: Bytes) -> Answer {
-    let kind = match file {
-        SeedFile::Iso => "application/octet-stream",
-        SeedFile::MetaData
-        | SeedFile::UserData
-        | SeedFile::VendorData
-        | SeedFile::NetworkConfig => "text/plain; charset=utf-8",
-    };
-    build(StatusCode::OK, kind, bytes)
-}
-
-fn fixed(status: StatusCode, text: &'static str) -> Answer {
-    build(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
-}
-
 fn not_found() -> Answer {
-    fixed(StatusCode::NOT_FOUND, "not found\n")
+    Answer::text(404, "not found\n")
 }
 
 fn unavailable() -> Answer {
-    let mut answer = fixed(StatusCode::SERVICE_UNAVAILABLE, "not yet\n");
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
-}
-
-fn build(status: StatusCode, kind: &'static str, bytes: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(bytes));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    Answer::text_with(503, "retry-after: 1\r\n", "not yet\n")
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -24,15 +23,15 @@ use crate::config::Defaults;
 use crate::seed::{self, Rendered, SeedFile};
 use crate::snapshot::{Saved, Snapshots};
 use crate::trace::Trace;
+use crate::wire::Answer;
 
 /// One guest's seed. Never changes; a change makes another.
 pub(crate) struct Seed {
     saved: Saved,
-    rendered: Rendered,
+    /// What is served.
+    open: Files,
     /// What is served once the secrets were read.
-    locked: Rendered,
-    /// Built when first asked for: most guests never do.
-    iso: OnceLock<Bytes>,
+    locked: Files,
     /// Survives changes that leave the instance the same.
     pub(crate) trace: Arc<Trace>,
 }
@@ -41,7 +40,7 @@ impl Seed {
     fn new(saved: Saved, trace: Arc<Trace>, defaults: &Defaults) -> Result<Self, Problem> {
         let rendered = seed::render(&saved.record, saved.generation, defaults)?;
         let locked = rendered.locked(&saved.record.spec, defaults)?;
-        Ok(Self { saved, rendered, locked, iso: OnceLock::new(), trace })
+        Ok(Self { saved, open: Files::new(rendered), locked: Files::new(locked), trace })
     }
 
     /// Whether the guest may have it.
@@ -60,13 +59,9 @@ impl Seed {
         read_at.is_some_and(|at| Utc::now().timestamp() - at >= window.num_seconds())
     }
 
-    /// A file's bytes as a guest gets them after its secrets were locked.
-    pub(crate) fn locked_file(&self, file: SeedFile) -> Result<Bytes, Problem> {
-        match file {
-            SeedFile::VendorData => Ok(self.locked.vendor_data.clone()),
-            SeedFile::Iso => self.locked.iso(),
-            SeedFile::MetaData | SeedFile::UserData | SeedFile::NetworkConfig => self.file(file),
-        }
+    /// A file as a guest gets it after its secrets were locked.
+    pub(crate) fn locked_file(&self, file: SeedFile) -> Result<Answer, Problem> {
+        self.locked.get(file)
     }
 
     /// Whether a reading of `file` is the first of the secrets.
@@ -75,21 +70,48 @@ impl Seed {
         secret && self.saved.read_at.is_none() && self.saved.record.spec.password_hash.is_some()
     }
 
-    /// A file's bytes.
-    pub(crate) fn file(&self, file: SeedFile) -> Result<Bytes, Problem> {
-        Ok(match file {
-            SeedFile::MetaData => self.rendered.meta_data.clone(),
-            SeedFile::UserData => self.rendered.user_data.clone(),
-            SeedFile::VendorData => self.rendered.vendor_data.clone(),
-            SeedFile::NetworkConfig => self.rendered.network_config.clone(),
-            SeedFile::Iso => match self.iso.get() {
-                Some(image) => image.clone(),
-                None => {
-                    let image = self.rendered.iso()?;
-                    self.iso.get_or_init(|| image).clone()
+    /// A file.
+    pub(crate) fn file(&self, file: SeedFile) -> Result<Answer, Problem> {
+        self.open.get(file)
+    }
+}
+
+/// The files of a seed as they go out.
+struct Files {
+    rendered: Rendered,
+    /// All but the ISO, in the order of [`SeedFile::ALL`].
+    small: [Answer; 4],
+    /// Built when first asked for: most guests never do.
+    iso: OnceLock<Answer>,
+}
+
+impl Files {
+    fn new(rendered: Rendered) -> Self {
+        let small = [
+            &rendered.meta_data,
+            &rendered.user_data,
+            &rendered.vendor_data,
+            &rendered.network_config,
+        ]
+        .map(|bytes| Answer::file(false, bytes.clone()));
+        Self { rendered, small, iso: OnceLock::new() }
+    }
+
+    fn get(&self, file: SeedFile) -> Result<Answer, Problem> {
+        let at = match file {
+            SeedFile::MetaData => 0,
+            SeedFile::UserData => 1,
+            SeedFile::VendorData => 2,
+            SeedFile::NetworkConfig => 3,
+            SeedFile::Iso => {
+                if let Some(image) = self.iso.get() {
+                    return Ok(image.clone());
                 }
-            },
-        })
+                let image = Answer::file(true, self.rendered.iso()?);
+                return Ok(self.iso.get_or_init(|| image).clone());
+            }
+        };
+        Ok(self.small[at].clone())
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use vmmgr_common::api::seed::{BootTrace, SeedFetch};
 
 /// Fetches kept of a guest; a boot is four or five.
@@ -14,22 +14,22 @@ const LONGEST_AGENT: usize = 120;
 
 /// The latest fetches of one guest, in memory: a log line each would let guests fill the disk.
 #[derive(Debug, Default)]
-pub(crate) struct Trace(Mutex<(VecDeque<SeedFetch>, u64)>);
+pub(crate) struct Trace(Mutex<(VecDeque<Fetch>, u64)>);
+
+/// One of them; put into words only when somebody looks.
+#[derive(Debug)]
+struct Fetch {
+    at: DateTime<Utc>,
+    file: &'static str,
+    status: u16,
+    user_agent: String,
+    took: Duration,
+}
 
 impl Trace {
-    /// Notes an answered request.
-    pub(crate) fn note(&self, file: &str, status: u16, user_agent: &str, took: Duration) {
-        let fetch = SeedFetch {
-            at: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-            file: file.to_owned(),
-            status,
-            user_agent: user_agent
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .take(LONGEST_AGENT)
-                .collect(),
-            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        };
+    /// Notes an answered request of who called itself `user_agent`, as [`cleaned`].
+    pub(crate) fn note(&self, file: &'static str, status: u16, user_agent: String, took: Duration) {
+        let fetch = Fetch { at: Utc::now(), file, status, user_agent, took };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.0.len() == KEPT {
             kept.0.pop_front();
@@ -41,8 +41,26 @@ impl Trace {
     /// As the API shows it.
     pub(crate) fn boot(&self) -> BootTrace {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        BootTrace { fetches: kept.0.iter().cloned().collect(), total: kept.1 }
+        BootTrace { fetches: kept.0.iter().map(Fetch::shown).collect(), total: kept.1 }
     }
+}
+
+impl Fetch {
+    fn shown(&self) -> SeedFetch {
+        SeedFetch {
+            at: self.at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            file: self.file.to_owned(),
+            status: self.status,
+            user_agent: self.user_agent.clone(),
+            micros: u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What a guest calls itself, cut and without control characters.
+pub(crate) fn cleaned(user_agent: &str) -> String {
+    let shown = |c: char| if c.is_control() { '?' } else { c };
+    user_agent.chars().map(shown).take(LONGEST_AGENT).collect()
 }
 
 #[cfg(test)]
@@ -53,7 +71,7 @@ mod tests {
     fn the_last_64_are_kept_and_all_are_counted() {
         let trace = Trace::default();
         for status in 100..200 {
-            trace.note("meta-data", status, "Cloud-Init/22.4.2", Duration::from_micros(7));
+            trace.note("meta-data", status, "Cloud-Init/22.4.2".into(), Duration::from_micros(7));
         }
         let boot = trace.boot();
         assert_eq!((boot.total, boot.fetches.len()), (100, 64));
@@ -64,7 +82,8 @@ mod tests {
     #[test]
     fn a_hostile_user_agent_is_cut_and_cleaned() {
         let trace = Trace::default();
-        trace.note("meta-data", 200, &format!("\u{1b}[2J{}", "x".repeat(500)), Duration::ZERO);
+        let hostile = format!("\u{1b}[2J{}", "x".repeat(500));
+        trace.note("meta-data", 200, cleaned(&hostile), Duration::ZERO);
         let agent = &trace.boot().fetches[0].user_agent;
         assert_eq!(agent.chars().count(), 120);
         assert!(agent.starts_with("?[2J"), "{agent:?}");

@@ -114,14 +114,14 @@ impl App {
 
     fn status(&self, record: HostRecord) -> HostStatus {
         let view = self.fleet.host(&record.name);
-        let domains = view.as_ref().map(crate::fleet::HostView::domains).unwrap_or_default();
-        let active = domains.iter().filter(|d| super::vms::is_active(d.state)).count();
+        let guests = || view.iter().flat_map(crate::fleet::HostView::guests);
+        let active = guests().filter(|guest| super::vms::is_active(guest.domain.state)).count();
         HostStatus {
             state: view.as_ref().map_or(HostState::Connecting, |view| view.state),
             reason: view.as_ref().and_then(|view| view.reason.clone()),
             age_seconds: view.as_ref().map_or(0, crate::fleet::HostView::age_seconds),
             active,
-            inactive: domains.len() - active,
+            inactive: guests().count() - active,
             record,
         }
     }

@@ -1,14 +1,13 @@
 //! Guests: lists from memory, everything else through the host's agent.
 
-use std::sync::Arc;
-
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use vmmgr_common::api::domain::{Domain, DomainState};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, VmId};
 
 use super::{App, no_such_host};
-use crate::fleet::HostState;
+use crate::fleet::{HostState, HostView};
 
 /// A guest and its host.
 #[derive(Debug, Clone, Serialize)]
@@ -17,15 +16,11 @@ pub(crate) struct VmView {
     pub(crate) host: HostId,
     /// How the host is: anything but `reachable` makes the rest the last known.
     pub(crate) host_state: HostState,
-    /// Seconds since the host was last heard.
+    /// How old the rest is, seconds; 0 while the host is reachable.
     pub(crate) age_seconds: u64,
     /// The guest.
-    #[serde(flatten, serialize_with = "shared")]
-    pub(crate) domain: Arc<Domain>,
-}
-
-fn shared<S: serde::Serializer>(domain: &Arc<Domain>, out: S) -> Result<S::Ok, S::Error> {
-    domain.as_ref().serialize(out)
+    #[serde(flatten)]
+    pub(crate) domain: Domain,
 }
 
 /// True while the guest has a process.
@@ -33,32 +28,47 @@ pub(crate) const fn is_active(state: DomainState) -> bool {
     !matches!(state, DomainState::ShutOff | DomainState::Crashed | DomainState::NoState)
 }
 
+/// Guests of one host or of all, as they were at one moment.
+pub(crate) struct Listing(Vec<(HostId, HostView)>);
+
+impl Listing {
+    /// Hosts and their guests.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = (&HostId, &HostView)> {
+        self.0.iter().map(|(host, view)| (host, view))
+    }
+
+    /// Another whenever the list would differ.
+    pub(crate) fn version(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(env!("CARGO_PKG_VERSION"));
+        for (host, view) in &self.0 {
+            digest.update(format!("\n{host} {}", view.version()));
+        }
+        digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl App {
     /// All guests of all hosts, from memory.
-    pub(crate) fn vms(&self) -> Vec<VmView> {
-        let mut all = Vec::new();
-        for (host, view) in self.fleet.all() {
-            all.extend(view.domains().into_iter().map(|domain| VmView {
-                host: host.clone(),
-                host_state: view.state,
-                age_seconds: view.age_seconds(),
-                domain,
-            }));
-        }
-        all
+    pub(crate) fn listing(&self) -> Listing {
+        Listing(self.fleet.all().into_iter().collect())
     }
 
     /// All guests of one host, from memory.
-    pub(crate) fn vms_of(&self, host: &HostId) -> Result<Vec<VmView>, Problem> {
+    pub(crate) fn listing_of(&self, host: &HostId) -> Result<Listing, Problem> {
         let view = self.fleet.host(host).ok_or_else(|| no_such_host(host))?;
-        let age_seconds = view.age_seconds();
-        let all = view.domains().into_iter().map(|domain| VmView {
+        Ok(Listing(vec![(host.clone(), view)]))
+    }
+
+    /// One guest as last known.
+    fn known(&self, host: &HostId, vm: VmId) -> Result<Option<VmView>, Problem> {
+        let view = self.fleet.host(host).ok_or_else(|| no_such_host(host))?;
+        Ok(view.guest(vm).map(|guest| VmView {
             host: host.clone(),
             host_state: view.state,
-            age_seconds,
-            domain,
-        });
-        Ok(all.collect())
+            age_seconds: view.staleness_seconds(),
+            domain: guest.domain.clone(),
+        }))
     }
 
     /// One guest, read from libvirt now; the last known if the host is away.
@@ -68,11 +78,10 @@ impl App {
                 host: host.clone(),
                 host_state: HostState::Reachable,
                 age_seconds: 0,
-                domain: Arc::new(domain),
+                domain,
             }),
             Err(problem) if problem.code == ErrorCode::HostUnreachable => {
-                let known = self.vms_of(host)?.into_iter().find(|known| known.domain.id == vm);
-                known.ok_or(problem)
+                self.known(host, vm)?.ok_or(problem)
             }
             Err(problem) => Err(problem),
         }
@@ -80,9 +89,9 @@ impl App {
 
     /// The architecture of a guest, from memory or from its host.
     pub(crate) async fn arch_of(&self, host: &HostId, vm: VmId) -> Result<String, Problem> {
-        if let Some(known) = self.vms_of(host)?.into_iter().find(|known| known.domain.id == vm) {
-            return Ok(known.domain.arch.clone());
+        match self.known(host, vm)? {
+            Some(known) => Ok(known.domain.arch),
+            None => Ok(self.agent(host)?.domain(vm).await?.arch),
         }
-        Ok(self.agent(host)?.domain(vm).await?.arch)
     }
 }

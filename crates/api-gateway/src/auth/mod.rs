@@ -12,6 +12,7 @@ pub(crate) mod login;
 pub(crate) mod password;
 pub(crate) mod tenant;
 pub(crate) mod token;
+mod verified;
 
 use serde::{Deserialize, Serialize};
 

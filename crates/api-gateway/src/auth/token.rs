@@ -11,6 +11,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::secret::Secret;
 
 use super::Role;
+use super::verified::Verified;
 use crate::store::failed;
 
 const ISSUER: &str = "vmmgr";
@@ -48,6 +49,7 @@ pub(crate) struct Tokens {
     decoding: DecodingKey,
     validation: Validation,
     seconds: u64,
+    verified: Verified,
 }
 
 impl Tokens {
@@ -65,7 +67,7 @@ impl Tokens {
         validation.validate_nbf = true;
         validation.leeway = LEEWAY;
         let (encoding, decoding) = (EncodingKey::from_secret(key), DecodingKey::from_secret(key));
-        Self { encoding, decoding, validation, seconds }
+        Self { encoding, decoding, validation, seconds, verified: Verified::default() }
     }
 
     /// Life of a token, seconds.
@@ -99,6 +101,11 @@ impl Tokens {
 
     /// What a token says, if it is ours and valid now.
     pub(crate) fn verify(&self, token: &str) -> Result<Claims, Problem> {
+        let now = jsonwebtoken::get_current_timestamp();
+        self.verified.claims(token, now, || self.judge(token))
+    }
+
+    fn judge(&self, token: &str) -> Result<Claims, Problem> {
         jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
             .map(|data| data.claims)
             .map_err(|_| {

@@ -1,6 +1,6 @@
 //! `/tpl/…` and `/vm/list/…`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use vmmgr_common::api::domain::{Domain, DomainState};
 use vmmgr_common::error::Problem;
@@ -9,6 +9,8 @@ use vmmgr_common::ids::{HostId, VmId};
 use super::envelope::{answer, ok, refuse};
 use crate::app::App;
 use crate::auth::{Caller, ReadFleet};
+use crate::fleet::Face;
+use crate::listing;
 
 /// The seed's words for run states.
 const fn state(state: DomainState) -> &'static str {
@@ -123,21 +125,35 @@ pub(super) async fn golds(
     answer("/tpl/gold/", list.await)
 }
 
-pub(super) async fn fleet(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResponse {
-    let rows: Vec<Value> = app.vms().iter().map(|vm| cached(&vm.host, &vm.domain)).collect();
-    HttpResponse::Ok().json(rows)
+pub(super) async fn fleet(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    request: HttpRequest,
+) -> HttpResponse {
+    listing::answer(
+        &request,
+        &app.listing(),
+        |_, _| "{".to_owned(),
+        |host, guest| guest.row(Face::CompatFleet, |domain| cached(host, domain).to_string()),
+    )
 }
 
 pub(super) async fn host(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
     host: web::Path<String>,
+    request: HttpRequest,
 ) -> HttpResponse {
-    let list = || -> Result<Value, Problem> {
-        let guests = app.vms_of(&HostId::parse(&host)?)?;
-        Ok(guests.iter().map(|vm| live(&vm.domain)).collect())
-    };
-    answer("list", list())
+    let found = HostId::parse(&host).map_err(Problem::from).and_then(|host| app.listing_of(&host));
+    match found {
+        Ok(listing) => listing::answer(
+            &request,
+            &listing,
+            |_, _| "{".to_owned(),
+            |_, guest| guest.row(Face::CompatHost, |domain| live(domain).to_string()),
+        ),
+        Err(problem) => refuse("list", &problem),
+    }
 }
 
 type Place = web::Path<(String, String)>;

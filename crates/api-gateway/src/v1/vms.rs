@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::app::operations::now;
 use crate::app::vms::VmView;
 use crate::auth::{Caller, ManageVms, ReadFleet};
+use crate::listing;
 
 /// Body of `POST /v1/hosts/{host}/vms`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,16 +63,21 @@ pub(super) fn place(path: &VmPath) -> Result<(HostId, VmId), Problem> {
     Ok((HostId::parse(&path.0)?, VmId::parse(&path.1)?))
 }
 
-pub(super) async fn fleet(app: web::Data<App>, _: Caller<ReadFleet>) -> web::Json<Vec<VmView>> {
-    web::Json(app.vms())
+pub(super) async fn fleet(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    request: HttpRequest,
+) -> HttpResponse {
+    listing::v1(&request, &app.listing())
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
     host: web::Path<String>,
-) -> Result<web::Json<Vec<VmView>>, Problem> {
-    Ok(web::Json(app.vms_of(&HostId::parse(&host)?)?))
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Ok(listing::v1(&request, &app.listing_of(&HostId::parse(&host)?)?))
 }
 
 pub(super) async fn show(

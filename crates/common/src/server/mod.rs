@@ -14,6 +14,7 @@ mod routes;
 mod run;
 
 pub use caller::{Peer, RequestId};
+pub use ops::install_metrics;
 pub use readiness::Readiness;
 pub use routes::Routes;
 pub use run::{ServeError, Service, Side, run};

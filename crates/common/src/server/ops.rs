@@ -26,6 +26,12 @@ pub(super) fn recorder() -> Option<PrometheusHandle> {
         .clone()
 }
 
+/// Installs the process's metrics recorder; handles to counters made before this count nothing.
+/// [`run`](super::run) does it too.
+pub fn install_metrics() {
+    recorder();
+}
+
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/healthz").get(async || HttpResponse::Ok().body("ok\n")))

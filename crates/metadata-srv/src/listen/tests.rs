@@ -6,34 +6,42 @@ use vmmgr_common::api::seed::{SeedRecord, SeedSpec};
 use vmmgr_common::ids::{MacAddress, VmId};
 
 use super::*;
-use crate::caller::ArpFile;
+use crate::caller::NeighbourTable;
 use crate::config::Defaults;
+use crate::serve::Served;
 use crate::store::Store;
+use crate::wire::LARGEST_HEAD;
 
 const VM: &str = "6f5d8bf6-d580-4946-9541-13fa98b4acf4";
 const MAC: &str = "52:54:00:00:00:01";
 
+/// 127.0.0.1 is the guest.
+struct Loopback;
+impl NeighbourTable for Loopback {
+    fn behind(&self, address: Ipv4Addr, _: Option<u32>) -> io::Result<Option<MacAddress>> {
+        Ok(address.is_loopback().then(|| MacAddress::parse(MAC).unwrap()))
+    }
+}
+
 /// The service on a loopback port, with 127.0.0.1 as the guest.
 async fn serving(folder: &Path, limits: Limits) -> SocketAddr {
-    let arp = folder.join("arp");
-    let table = format!("heading\n127.0.0.1 0x1 0x2 {MAC} * lo\n");
-    fs_err::write(&arp, table).unwrap();
     let store = Store::open(&folder.join("seeds"), Defaults::default()).unwrap();
     let (vm, mac) = (VmId::parse(VM).unwrap(), MacAddress::parse(MAC).unwrap());
     let spec = SeedSpec::default();
     store.put(SeedRecord { vm, spec, macs: vec![mac], committed: true }).unwrap();
     let guests = Arc::new(Guests {
         store: Arc::new(store),
-        neighbours: Box::new(ArpFile(arp)),
+        neighbours: Box::new(Loopback),
         hold: Duration::ZERO,
         secret: None,
+        served: Served::default(),
     });
     let any = GuestListen { address: "127.0.0.1:0".parse().unwrap(), bridge: None };
     let listener = open(&any, limits.ttl).unwrap();
     let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!("not IPv4") };
-    let listen = Arc::new(GuestListen { address, bridge: None });
+    let place = Arc::new(Place::new(GuestListen { address, bridge: None }));
     let bounds = Bounds::new(limits, Readiness::default());
-    tokio::spawn(async move { serve(&listener, &guests, &bounds, &listen, &None).await });
+    tokio::spawn(async move { serve(&listener, &guests, &bounds, &place, None).await });
     address.into()
 }
 
@@ -47,10 +55,11 @@ async fn talk(address: SocketAddr, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_guest_is_served_over_a_socket_one_request_a_connection() {
+async fn a_guest_is_served_over_a_socket() {
     let dir = tempfile::tempdir().unwrap();
     let address = serving(dir.path(), Limits::default()).await;
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let close = "Connection: close\r\n\r\n";
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{close}");
     let answer = talk(address, &get(&format!("/{VM}/meta-data"))).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("connection: close") && answer.ends_with("}\n"), "{answer}");
@@ -58,6 +67,36 @@ async fn a_guest_is_served_over_a_socket_one_request_a_connection() {
     let foreign = talk(address, &get("/11111111-d580-4946-9541-13fa98b4acf4/meta-data")).await;
     assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
     assert_eq!(missing, foreign);
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another_however_they_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = serving(dir.path(), Limits::default()).await;
+    let get = |file: &str| format!("GET /{VM}/{file} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let last = get("vendor-data").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let all = get("meta-data") + &get("user-data") + &get("absent") + &last;
+    let together = talk(address, &all).await;
+    let heads = together.matches("HTTP/1.1 ").count();
+    assert_eq!((heads, together.matches("HTTP/1.1 200").count()), (4, 3), "{together}");
+    assert_eq!(together.matches("connection: close").count(), 1);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for part in all.as_bytes().chunks(37) {
+        stream.write_all(part).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut apart = String::new();
+    stream.read_to_string(&mut apart).await.unwrap();
+    assert_eq!(apart, together);
+}
+
+#[tokio::test]
+async fn a_connection_is_not_kept_when_half_of_all_are_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let address = serving(dir.path(), limits).await;
+    let get = format!("GET /{VM}/user-data HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    assert!(talk(address, &get).await.contains("connection: close"));
 }
 
 #[tokio::test]
@@ -84,7 +123,7 @@ async fn hostile_bytes_are_refused_and_the_next_guest_is_served() {
         let told = answer.split(' ').nth(1).is_some_and(|code| code.starts_with(status));
         assert!(cut || told, "{start:?}: {answer:?}");
     }
-    let answer = talk(address, &format!("GET /{VM}/user-data HTTP/1.1\r\n{host}\r\n")).await;
+    let answer = talk(address, &format!("GET /{VM}/user-data HTTP/1.0\r\n{host}\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
@@ -107,7 +146,7 @@ async fn an_idle_connection_ends_with_its_budget_and_one_too_many_at_once() {
         assert!(!rest.starts_with(b"HTTP/1.1 2"));
     }
     assert!(started.elapsed() < Duration::from_secs(3));
-    let path = format!("GET /{VM}/network-config HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let path = format!("GET /{VM}/network-config HTTP/1.0\r\nHost: {address}\r\n\r\n");
     assert!(talk(address, &path).await.ends_with("{}\n"));
 }
 

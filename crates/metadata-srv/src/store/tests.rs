@@ -30,8 +30,8 @@ fn open(folder: &Path) -> Store {
 }
 
 fn meta_data(store: &Store) -> String {
-    let bytes = store.get(vm()).unwrap().file(SeedFile::MetaData).unwrap();
-    String::from_utf8(bytes.to_vec()).unwrap()
+    let answer = store.get(vm()).unwrap().file(SeedFile::MetaData).unwrap();
+    String::from_utf8(answer.body().to_vec()).unwrap()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn the_trace_stays_until_the_instance_changes() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.put(record("a")).unwrap();
-    store.get(vm()).unwrap().trace.note("meta-data", 200, "x", std::time::Duration::ZERO);
+    store.get(vm()).unwrap().trace.note("meta-data", 200, "x".into(), std::time::Duration::ZERO);
     let total = || store.get(vm()).unwrap().trace.boot().total;
     store.put(record("a")).unwrap();
     store.set_callers(vm(), vec![]).unwrap();
