@@ -1,6 +1,6 @@
 //! A gateway and a fake agent that really speak HTTP over mutual TLS, for the route tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -225,8 +225,15 @@ fn agent_routes(service: &mut web::ServiceConfig) {
         .route("/v1/domains/{vm}/{part}", web::get().to(part));
 }
 
+/// A free port, never given twice: the kernel may name one again before its listener is there.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if GIVEN.lock().unwrap().insert(address.port()) {
+            return address;
+        }
+    }
 }
 
 fn serve(

@@ -109,7 +109,7 @@ async fn a_known_path_tells_the_methods_that_it_takes() {
         (Method::PATCH, "/v1/vms".to_owned(), vec!["GET"]),
         (Method::PUT, "/v1/hosts".to_owned(), vec!["GET", "POST"]),
         (Method::DELETE, "/v1/session/".to_owned(), vec![]),
-        (Method::POST, format!("/v1/hosts/host01/vms/{vm}"), vec!["DELETE", "GET"]),
+        (Method::POST, format!("/v1/hosts/host01/vms/{vm}"), vec!["DELETE", "GET", "PATCH"]),
         (Method::GET, format!("/v1/hosts/host01/vms/{vm}/start"), vec!["POST"]),
         (Method::DELETE, format!("/vm/start/host01/{vm}"), vec!["GET", "POST"]),
         (Method::TRACE, "/v1/vms".to_owned(), vec!["GET"]),
