@@ -5,22 +5,25 @@
 //! ```
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use vmmgr_common::api::disk::GoldImage;
 use vmmgr_common::error::{ErrorCode, Problem};
 
 use super::inspect::{Format, inspect};
+use super::sink::Sink;
 use super::{io_problem, qemu_img};
 
 /// Read and written at once.
 const CHUNK: usize = 1 << 20;
+/// Pieces of a download that may wait for the disk.
+const ARRIVING: usize = 64;
 /// Between two lines of progress, bytes.
 const TELL_EVERY: u64 = 256 << 20;
 
@@ -207,24 +210,36 @@ impl Images {
         }
         let expected = response.content_length();
         let mut body = response.bytes_stream();
-        let mut file =
-            std::fs::File::create(part).map_err(|e| io_problem("cannot write", part, &e))?;
-        let (mut digest, mut length, mut told) = (Sha256::new(), 0_u64, 0_u64);
+        let sink = Sink::create(part)?;
+        // The network is read while the disk is written.
+        let (to_disk, mut arriving) = tokio::sync::mpsc::channel::<Bytes>(ARRIVING);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut sink = sink;
+            while let Some(bytes) = arriving.blocking_recv() {
+                sink.write(bytes)?;
+            }
+            sink.finish()
+        });
+        let (mut length, mut told) = (0_u64, 0_u64);
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|error| origin_failed(uri, &error.to_string()))?;
-            digest.update(&bytes);
-            file.write_all(&bytes).map_err(|e| io_problem("cannot write", part, &e))?;
             length += bytes.len() as u64;
+            if to_disk.send(bytes).await.is_err() {
+                // It has failed and says why below.
+                break;
+            }
             if length - told >= TELL_EVERY {
                 told = length;
                 progress(format!("{} MiB", length >> 20));
             }
         }
+        drop(to_disk);
+        let sha256 = joined(written.await)?;
         match expected {
             Some(expected) if expected != length => {
                 Err(origin_failed(uri, &format!("{length} of {expected} bytes came")))
             }
-            _ => Ok(hex(&digest.finalize())),
+            _ => Ok(sha256),
         }
     }
 }
@@ -239,39 +254,27 @@ async fn judge(part: &Path) -> Result<(), Problem> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn joined<T>(done: Result<Result<T, Problem>, tokio::task::JoinError>) -> Result<T, Problem> {
+    done.map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))?
 }
 
-/// Copies a local origin while hashing, leaving holes where it has zeros.
+/// Copies a local origin while hashing.
 async fn copy(from: PathBuf, to: PathBuf) -> Result<String, Problem> {
     let work = move || -> Result<String, Problem> {
-        let bad_from = |error: std::io::Error| io_problem("cannot read", &from, &error);
-        let bad_to = |error: std::io::Error| io_problem("cannot write", &to, &error);
-        let mut input = std::fs::File::open(&from).map_err(bad_from)?;
-        let mut output = std::fs::File::create(&to).map_err(bad_to)?;
-        let (mut digest, mut buffer, mut length) = (Sha256::new(), vec![0; CHUNK], 0_u64);
+        let bad = |error: std::io::Error| io_problem("cannot read", &from, &error);
+        let mut input = std::fs::File::open(&from).map_err(bad)?;
+        let mut sink = Sink::create(&to)?;
         loop {
-            let count = input.read(&mut buffer).map_err(bad_from)?;
+            let mut chunk = BytesMut::zeroed(CHUNK);
+            let count = input.read(&mut chunk).map_err(bad)?;
             if count == 0 {
-                output.set_len(length).map_err(bad_to)?;
-                return Ok(hex(&digest.finalize()));
+                return sink.finish();
             }
-            let bytes = &buffer[..count];
-            digest.update(bytes);
-            if bytes.iter().all(|byte| *byte == 0) {
-                use std::io::{Seek as _, SeekFrom};
-                let step = i64::try_from(count).unwrap_or_default();
-                output.seek(SeekFrom::Current(step)).map_err(bad_to)?;
-            } else {
-                output.write_all(bytes).map_err(bad_to)?;
-            }
-            length += count as u64;
+            chunk.truncate(count);
+            sink.write(chunk.freeze())?;
         }
     };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))?
+    joined(tokio::task::spawn_blocking(work).await)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod image;
 pub(crate) mod inspect;
 mod qemu_img;
+mod sink;
 pub(crate) mod volume;
 
 use std::path::Path;
