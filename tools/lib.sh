@@ -23,6 +23,17 @@ need_root() {
     exec sudo --preserve-env=VMMGR_RUN,VMMGR_STATE,VMMGR_CACHE,VMMGR_LOG_FORMAT,CARGO_TARGET_DIR,PATH,HOME "$0" "$@"
 }
 
+# Under sudo a build is the caller's: the caller's Rust is found, and no file in target/ is root's.
+as_caller() {
+    local home
+    if [ "$(id -u)" = 0 ] && [ "${SUDO_UID:-0}" != 0 ] && [ "$(stat -c %u "$ROOT")" = "$SUDO_UID" ]; then
+        home=$(getent passwd "$SUDO_UID" | cut -d: -f6)
+        sudo -u "#$SUDO_UID" env HOME="$home" PATH="$home/.cargo/bin:$PATH" CARGO_TARGET_DIR="$TARGET_DIR" "$@"
+    else
+        "$@"
+    fi
+}
+
 # wait_until SECONDS WHAT COMMAND...: until the command succeeds.
 wait_until() {
     local end=$((SECONDS + $1)) what=$2
