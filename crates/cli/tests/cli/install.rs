@@ -90,6 +90,26 @@ fn the_control_plane_is_installed_once_and_then_kept() {
 }
 
 #[test]
+fn built_web_pages_are_installed_and_replaced_whole() {
+    let stage = Stage::new();
+    let ui = stage.dir.path().join("dist");
+    fs::create_dir_all(ui.join("assets")).unwrap();
+    fs::write(ui.join("index.html"), "page").unwrap();
+    fs::write(ui.join("assets/app-1.js"), "old").unwrap();
+    let options = [&API[..], &["--ui", ui.to_str().unwrap()]].concat();
+    stage.ok("install-api-server", &options);
+    assert_eq!(stage.read("usr/share/vmmgr/ui/assets/app-1.js"), "old");
+    assert!(stage.read("etc/vmmgr/nginx.env").contains("--ui /usr/share/vmmgr/ui"));
+    fs::rename(ui.join("assets/app-1.js"), ui.join("assets/app-2.js")).unwrap();
+    stage.ok("install-api-server", &options);
+    assert!(!stage.root("usr/share/vmmgr/ui/assets/app-1.js").exists());
+    let mode = fs::metadata(stage.root("usr/share/vmmgr/ui/assets/app-2.js")).unwrap();
+    assert_eq!(mode.permissions().mode() & 0o777, 0o644);
+    stage.ok("install-api-server", &["--uninstall"]);
+    assert!(!stage.root("usr/share/vmmgr/ui").exists());
+}
+
+#[test]
 fn a_configuration_of_the_operator_stays_and_the_new_one_lies_beside_it() {
     let stage = Stage::new();
     stage.ok("install-host", &["host02"]);
