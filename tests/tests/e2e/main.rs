@@ -21,5 +21,6 @@ mod guest;
 mod lab;
 mod lifecycle;
 mod outages;
+mod second_host;
 mod services;
 mod tuning;
