@@ -80,6 +80,9 @@ fn the_control_plane_is_installed_once_and_then_kept() {
         config.contains("key = \"/run/credentials/vmmgr-api-gateway.service/gateway.key\""),
         "{config}"
     );
+    let consoles: toml::Table = stage.read("etc/vmmgr/vnc-proxy.toml").parse().unwrap();
+    let origins = consoles["origins"].as_array().unwrap();
+    assert_eq!(origins, &["https://vmm.registry.local".into(), "https://10.0.0.1".into()]);
     assert!(stage.read("etc/vmmgr/pki.env").contains("--public-name 10.0.0.1"));
     assert_eq!(
         fs::metadata(stage.root("etc/vmmgr/pki/ca.key")).unwrap().permissions().mode() & 0o777,
