@@ -103,19 +103,6 @@ fn readiness_names_the_condition_that_fails() {
         let (status, body) = conditions(9442);
         if status == 200 { Ok(()) } else { Err(body.to_string()) }
     });
-    run("ip", &["link", "set", "br-ext", "down"]);
-    run("ip", &["addr", "del", "169.254.169.254/16", "dev", "br-ext"]);
-    let seen = until("metadata-srv tells of its address", Duration::from_secs(20), || {
-        let (status, body) = conditions(9443);
-        if status == 503 { Ok(body) } else { Err(body.to_string()) }
-    });
-    run("ip", &["addr", "add", "169.254.169.254/16", "dev", "br-ext"]);
-    run("ip", &["link", "set", "br-ext", "up"]);
-    assert!(seen["conditions"].to_string().contains("169.254.169.254"), "{seen}");
-    until("metadata-srv is ready", Duration::from_secs(20), || {
-        let (status, body) = conditions(9443);
-        if status == 200 { Ok(()) } else { Err(body.to_string()) }
-    });
 }
 
 /// A sparse file of zeros below the cache folder; reading it all takes longer than a drain.
