@@ -38,6 +38,9 @@ pub(crate) struct Render {
     /// sites use `server.pem` of --pki without
     #[arg(long)]
     sites_pki: Option<PathBuf>,
+    /// Address of vnc-proxy; may be repeated
+    #[arg(long, default_value = "127.0.0.1:7444")]
+    vnc_proxy: Vec<String>,
     /// Address of api-gateway; may be repeated
     #[arg(long, default_value = "127.0.0.1:7441")]
     gateway: Vec<String>,
@@ -86,6 +89,7 @@ impl Render {
         {
             plain(value)?;
         }
+        self.vnc_proxy.iter().try_for_each(|address| plain(address))?;
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -96,6 +100,7 @@ impl Render {
                 listen => self.listen.clone(),
                 public_name => self.public_name.clone(),
                 hosts_name => self.hosts_name.clone(),
+                vnc_proxy => self.vnc_proxy.clone(),
                 pki => pki.to_string(),
                 public_pair => public_pair,
                 hosts_pair => hosts_pair,
@@ -129,6 +134,7 @@ mod tests {
             hosts_name: "kvm.registry.local".into(),
             pki: dir.join("pki"),
             sites_pki: None,
+            vnc_proxy: vec!["127.0.0.1:7444".into()],
             gateway: vec!["127.0.0.1:7441".into()],
             run_dir: dir.join("run"),
             ui: None,

@@ -16,8 +16,10 @@ use crate::stack::PATIENCE;
 
 const MASK: [u8; 4] = [0x12, 0xe4, 0x56, 0x9a];
 
+pub(crate) type Stream = TlsStream<TcpStream>;
+
 pub(crate) struct Browser {
-    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) stream: Stream,
     /// Head of the answer.
     pub(crate) head: String,
 }
@@ -42,7 +44,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Browser {
-    /// A websocket, or status and body of the refusal.
+    /// A websocket of somebody with this certificate, or status and body of the refusal.
     pub(crate) async fn open(
         files: &TlsFiles,
         address: SocketAddr,
@@ -54,7 +56,15 @@ impl Browser {
         let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let name = ServerName::try_from("proxy").unwrap();
-        let mut stream = connector.connect(name, socket).await.unwrap();
+        Self::over(connector.connect(name, socket).await.unwrap(), path, headers).await
+    }
+
+    /// The same over a stream that is there.
+    pub(crate) async fn over(
+        mut stream: Stream,
+        path: &str,
+        headers: &str,
+    ) -> Result<Self, (u16, String)> {
         let text = format!(
             "GET {path} HTTP/1.1\r\nHost: vmm.registry.local\r\nUpgrade: websocket\r\n\
              Connection: upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -70,9 +80,10 @@ impl Browser {
         if status == 101 {
             return Ok(Self { stream, head });
         }
-        let mut body = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut body)).await.unwrap().unwrap();
-        Err((status, body))
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let mut body = vec![0; length.unwrap().parse().unwrap()];
+        timeout(PATIENCE, stream.read_exact(&mut body)).await.unwrap().unwrap();
+        Err((status, String::from_utf8(body).unwrap()))
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

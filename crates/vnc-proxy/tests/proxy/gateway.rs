@@ -35,7 +35,7 @@ pub(crate) struct Gateway {
     pub(crate) away: AtomicUsize,
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

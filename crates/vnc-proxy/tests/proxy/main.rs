@@ -4,6 +4,7 @@
 
 mod agent;
 mod browser;
+mod front;
 mod gateway;
 mod lifecycle;
 mod load;

@@ -167,6 +167,11 @@ impl Stack {
         Browser::open(&files, self.address, path, headers).await
     }
 
+    /// Folder of the PKI and whatever a test adds.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn terminate(&self) {
         let pid = self.proxy.id().to_string();
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
