@@ -1,4 +1,4 @@
-.PHONY: help setup build ui demo up down status test unit e2e docker-test check
+.PHONY: help setup build ui demo up down status test unit e2e host-test docker-test check
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -25,7 +25,7 @@ down: ## stop what `demo` or `up` started, and nothing else
 status: ## what runs
 	tools/stack status
 
-test: unit e2e ## everything that is tested
+test: unit e2e host-test ## everything that is tested
 
 unit: ## tests that need no root and no guest
 	cargo test --workspace --exclude e2e
@@ -33,6 +33,9 @@ unit: ## tests that need no root and no guest
 
 e2e: ## real libvirt, real guests, in a namespace of their own (root, or sudo)
 	tools/e2e
+
+host-test: build ## certificates, TLS, hook and pools with a real libvirtd, in a lab (root, or sudo)
+	tools/host-test
 
 docker-test: build ## build the images of docker/ and boot a guest through them (root, minutes, not in `test`)
 	tools/docker-test
