@@ -58,6 +58,8 @@ codes! {
     NoSuchOperation = "no_such_operation", 404, "no such operation";
     /// No disk, NIC or drive with that target or MAC.
     NoSuchDevice = "no_such_device", 404, "no such device on this guest";
+    /// The guest has no console of that kind, or no session has that id.
+    NoSuchConsole = "no_such_console", 404, "no such console";
     /// The verb is not offered here.
     MethodNotAllowed = "method_not_allowed", 405, "this method is not offered here";
     /// The thing exists already.

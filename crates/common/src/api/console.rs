@@ -180,6 +180,10 @@ pub struct ConsoleGrant {
     /// Who asked for the ticket; the proxy tells it in its reports.
     #[serde(default)]
     pub user: String,
+    /// What the session hangs on (login, resume chain), in the gateway's own words; the proxy keeps
+    /// it and tells it in its reports, so that a gateway that was restarted knows it again.
+    #[serde(default)]
+    pub binding: String,
     /// Run that the ticket was bound to; the agent refuses another one.
     pub run: String,
     /// Which.
@@ -211,6 +215,9 @@ pub struct ConsoleSession {
     pub address: String,
     /// RFC 3339, UTC.
     pub since: String,
+    /// As the grant had it; empty where people see the session.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub binding: String,
 }
 
 /// `POST /internal/console/sessions` of a gateway, callable by vnc-proxy only, every few seconds

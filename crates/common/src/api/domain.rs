@@ -26,6 +26,8 @@ pub enum Graphics {
     /// VNC on a socket of the guest's own, no TCP port.
     #[default]
     Vnc,
+    /// SPICE on a socket of the guest's own, no TCP port.
+    Spice,
     /// No screen; serial only.
     None,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use reqwest::Method;
 
@@ -124,6 +125,23 @@ impl AgentClient {
         let from = from.map(|from| format!("&from={from}")).unwrap_or_default();
         let kind = kind.as_str();
         self.peer.upgrade(&format!("/v1/domains/{vm}/console/{kind}?run={run}{from}")).await
+    }
+
+    /// What its serial line said from the offset `from` on (from the oldest that is kept without),
+    /// at most `limit` bytes (0: what the agent gives at once), and the offset of the first of them.
+    pub async fn console_log(
+        &self,
+        vm: VmId,
+        from: Option<u64>,
+        limit: u64,
+    ) -> Result<(u64, Bytes), Problem> {
+        let from = from.map(|from| format!("&from={from}")).unwrap_or_default();
+        self.peer.bytes_at(&format!("/v1/domains/{vm}/console/log?limit={limit}{from}")).await
+    }
+
+    /// Its screen now, PNG.
+    pub async fn screenshot(&self, vm: VmId) -> Result<Bytes, Problem> {
+        self.peer.bytes(&format!("/v1/domains/{vm}/screenshot")).await
     }
 
     /// What it fetched of its seed.

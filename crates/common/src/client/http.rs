@@ -128,6 +128,15 @@ impl Peer {
         response.bytes().await.map_err(|error| self.away(&error))
     }
 
+    /// A body and the console offset beside it.
+    pub(super) async fn bytes_at(&self, path: &str) -> Result<(u64, Bytes), Problem> {
+        let response = self.send(Method::GET, path, None, Some(DEADLINE)).await?;
+        let offset = offset(response.headers()).ok_or_else(|| {
+            Problem::new(ErrorCode::Internal, format!("{} named no offset", self.who))
+        })?;
+        Ok((offset, response.bytes().await.map_err(|error| self.away(&error))?))
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
         let text = self.bytes(path).await?;
         self.read(&text)
@@ -163,7 +172,9 @@ impl Peer {
             .http
             .get(format!("{}{path}", self.base))
             .header("connection", "upgrade")
-            .header("upgrade", console::UPGRADE);
+            .header("upgrade", console::UPGRADE)
+            // Never chosen. actix hands on what follows the head only where this is offered too.
+            .header("upgrade", "websocket");
         if let Some(id) = request_id::current() {
             request = request.header(request_id::HEADER, id);
         }
@@ -173,8 +184,7 @@ impl Peer {
         if response.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.refusal(response).await);
         }
-        let offset = response.headers().get(console::OFFSET_HEADER);
-        let offset = offset.and_then(|value| value.to_str().ok()?.parse().ok());
+        let offset = offset(response.headers());
         let stream = response.upgrade().await.map_err(|error| self.away(&error))?;
         Ok((stream, offset))
     }
@@ -194,6 +204,10 @@ impl Peer {
             Some((item, lines))
         }))
     }
+}
+
+fn offset(headers: &reqwest::header::HeaderMap) -> Option<u64> {
+    headers.get(console::OFFSET_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 /// Deadline of calls that only ask.

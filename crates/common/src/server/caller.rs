@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::{EitherBody, MessageBody};
@@ -51,10 +52,13 @@ fn loggable(path: &str) -> &str {
     path.match_indices('/').nth(3).map_or(path, |(at, _)| &path[..=at])
 }
 
-/// Lets only `accept` in.
+/// Lets only `accept` in, and tells the doors who it is.
 pub(super) fn admit(request: &ServiceRequest, accept: &[Role]) -> Result<(), Problem> {
     match request.conn_data::<Peer>() {
-        Some(peer) if accept.contains(&peer.0.role) => Ok(()),
+        Some(peer) if accept.contains(&peer.0.role) => {
+            request.extensions_mut().insert(peer.clone());
+            Ok(())
+        }
         Some(peer) => {
             tracing::warn!(caller = %peer.0, "refused a certificate of another role");
             Err(Problem::new(ErrorCode::Forbidden, format!("{} may not call this service", peer.0)))
@@ -67,7 +71,7 @@ pub(super) fn admit(request: &ServiceRequest, accept: &[Role]) -> Result<(), Pro
 pub(super) async fn guard<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-    accept: &'static [Role],
+    accept: Arc<[Role]>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let given = request.headers().get(request_id::HEADER).and_then(|v| v.to_str().ok());
     let id = request_id::accept(given);
@@ -75,7 +79,7 @@ pub(super) async fn guard<B: MessageBody + 'static>(
     request_id::scope(id.clone(), async move {
         let started = std::time::Instant::now();
         let (method, path) = (request.method().clone(), loggable(request.path()).to_owned());
-        let mut response = match admit(&request, accept) {
+        let mut response = match admit(&request, &accept) {
             Ok(()) => match next.call(request).await {
                 // Bare: a handler of ours always says more.
                 Ok(response)

@@ -1,12 +1,14 @@
 //! The chassis of every service.
 //!
 //! ```text
-//!  peer --mTLS--> role check -> request id -> handlers        ops listener (plain, loopback):
-//!                     |                                        /healthz /readyz /metrics
-//!                     +-- other role: 403
+//!  peer --mTLS--> role check -> request id -> the role's door -> handlers
+//!                     |                          +-- a route of another door: 404
+//!                     +-- a role without a door: 403
+//!  ops listener (plain, loopback): /healthz /readyz /metrics
 //! ```
 
 mod caller;
+mod door;
 mod failure;
 mod ops;
 mod readiness;
@@ -15,6 +17,7 @@ mod run;
 
 pub use caller::{Peer, RequestId};
 pub use ops::install_metrics;
+pub use door::Door;
 pub use readiness::Readiness;
 pub use routes::Routes;
-pub use run::{ServeError, Service, Side, run};
+pub use run::{ServeError, Service, Side, run, run_with_doors};

@@ -8,6 +8,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use tokio::task::JoinHandle;
 
+use super::door::{self, Door};
 use super::{Readiness, caller, failure, ops};
 use crate::mtls::{Role, TlsError, TlsFiles, server_config};
 
@@ -24,7 +25,7 @@ pub struct Service {
     pub listen: SocketAddr,
     /// The plain listener of `/healthz`, `/readyz`, `/metrics`; keep it on loopback.
     pub ops_listen: SocketAddr,
-    /// Roles that may call.
+    /// Roles that may call the routes of `configure`.
     pub accept: &'static [Role],
     /// What `/readyz` tells.
     pub ready: Readiness,
@@ -88,18 +89,36 @@ impl Side {
 /// Serves until SIGTERM or SIGINT, then finishes what is under way, 10 s at most.
 pub async fn run<F>(service: Service, configure: F) -> Result<(), ServeError>
 where
-    F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    F: Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
+{
+    run_with_doors(service, configure, Vec::new()).await
+}
+
+/// As [`run`]; each further door has routes of its own for other roles.
+pub async fn run_with_doors<F>(
+    service: Service,
+    configure: F,
+    further: Vec<Door>,
+) -> Result<(), ServeError>
+where
+    F: Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
 {
     let Service { name, tls, listen, ops_listen, accept, ready } = service;
+    let mut doors = vec![Door::new(accept, configure)];
+    doors.extend(further);
+    let known = door::roles(&doors);
     let tls = server_config(&tls).map_err(|error| ServeError::Tls(name, error))?;
     let main = HttpServer::new(move || {
+        let known = known.clone();
         App::new()
-            .wrap(from_fn(move |request, next| caller::guard(request, next, accept)))
+            .wrap(from_fn(move |request, next| caller::guard(request, next, known.clone())))
             .configure(failure::extractors)
-            .configure(configure.clone())
+            .configure(|app| doors.iter().for_each(|door| door.open(app)))
     })
     .on_connect(caller::on_connect)
     .workers(2)
+    // A key that is typed into a console must not wait for the one before it.
+    .tcp_nodelay(true)
     .client_request_timeout(Duration::from_secs(10))
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(DRAIN_SECONDS)

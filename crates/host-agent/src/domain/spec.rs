@@ -1,6 +1,6 @@
 //! A request for a guest, checked.
 
-use vmmgr_common::api::domain::{DomainCreate, Firmware};
+use vmmgr_common::api::domain::{DomainCreate, Firmware, Graphics};
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::text;
@@ -90,6 +90,10 @@ impl TryFrom<&DomainCreate> for DomainSpec {
         if create.arch == Arch::Aarch64 && create.firmware == Firmware::Bios {
             return Err(refuse("firmware", "aarch64 guests have no BIOS").hint("ask for `uefi`"));
         }
+        let built_in = create.template.is_none();
+        if create.arch == Arch::Aarch64 && create.graphics == Graphics::Spice && built_in {
+            return Err(refuse("graphics", "aarch64 guests have no SPICE").hint("ask for `vnc`"));
+        }
         Ok(Self(create.clone()))
     }
 }
@@ -131,6 +135,9 @@ pub(crate) mod tests {
         }
         let odd = DomainSpec::try_from(&request(Arch::Aarch64, Firmware::Bios)).unwrap_err();
         assert!(odd.hint.is_some());
+        let mut create = request(Arch::Aarch64, Firmware::Uefi);
+        create.graphics = Graphics::Spice;
+        assert_eq!(DomainSpec::try_from(&create).unwrap_err().status, 422);
         let mut create = request(Arch::X86_64, Firmware::Bios);
         create.description = "测试VM <&>\"'\n".into();
         assert!(DomainSpec::try_from(&create).is_ok());

@@ -26,7 +26,7 @@ const BUILT_IN: [(&str, &str); 7] = [
 /// Instructions that a rendering may take; the built-in ones need some thousand.
 const FUEL: u64 = 200_000;
 /// What we set ourselves: a request cannot.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "virt_type",
     "name",
     "uuid",
@@ -43,6 +43,7 @@ const OURS: [&str; 16] = [
     "pcie",
     "console_log",
     "vnc",
+    "spice",
 ];
 
 /// What the host adds to a request.
@@ -214,6 +215,7 @@ fn values(create: &DomainCreate, host: &HostFacts<'_>) -> Value {
         cpu_model => create.cpu_model.as_ref().map(ResourceName::as_str),
         console_log => host.console_log_dir.join(format!("console.{}.log", create.id)).to_string_lossy(),
         vnc => create.graphics == Graphics::Vnc,
+        spice => create.graphics == Graphics::Spice,
     }
 }
 
@@ -273,12 +275,17 @@ mod tests {
 
     #[test]
     fn every_architecture_and_firmware_passes_the_policy() {
-        for (arch, firmware) in [
-            (Arch::X86_64, Firmware::Bios),
-            (Arch::X86_64, Firmware::Uefi),
-            (Arch::Aarch64, Firmware::Uefi),
+        for (arch, firmware, graphics) in [
+            (Arch::X86_64, Firmware::Bios, Graphics::Vnc),
+            (Arch::X86_64, Firmware::Uefi, Graphics::Spice),
+            (Arch::X86_64, Firmware::Bios, Graphics::None),
+            (Arch::Aarch64, Firmware::Uefi, Graphics::Vnc),
         ] {
-            let xml = render(&request(arch, firmware)).unwrap();
+            let mut create = request(arch, firmware);
+            create.graphics = graphics;
+            let xml = render(&create).unwrap();
+            assert_eq!(xml.contains("<graphics type='spice'>"), graphics == Graphics::Spice);
+            assert_eq!(xml.contains("<graphics type='vnc'>"), graphics == Graphics::Vnc);
             policy::check(&xml, &["/var/log/vmmgr".into()]).unwrap();
             assert_eq!(xml.contains("pflash"), firmware == Firmware::Uefi);
             assert!(xml.contains("ds=nocloud-net;s=http:"));
