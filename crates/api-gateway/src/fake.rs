@@ -12,12 +12,13 @@ use futures_util::stream;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use vmmgr_common::api::console::OFFSET_HEADER;
 use vmmgr_common::api::operation::{Operation, OperationRequest, OperationState, Outcome, Work};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{OperationId, VmId};
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
 use vmmgr_common::mtls::{Identity, Role as PeerRole, TlsFiles, client_config};
-use vmmgr_common::server::{self, Readiness, Service};
+use vmmgr_common::server::{self, Door, Readiness, Service};
 
 use crate::app::App;
 use crate::app::links::Links;
@@ -46,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) fail: Option<Problem>,
     /// Work is accepted and does not end.
     pub(crate) stall: bool,
+    /// Run of all guests that run.
+    pub(crate) run: u32,
 }
 
 #[derive(Clone)]
@@ -212,6 +215,27 @@ async fn nic(path: web::Path<(String, String)>) -> web::Json<Value> {
         "rx_dropped": 0, "tx_bytes": 3, "tx_packets": 4, "tx_errors": 0, "tx_dropped": 0}))
 }
 
+async fn console(
+    agent: web::Data<Agent>,
+    vm: web::Path<String>,
+) -> Result<web::Json<Value>, Problem> {
+    let host = agent.host.lock().unwrap();
+    let domain = host.domains.get(&VmId::parse(&vm)?).ok_or_else(|| absent(&vm))?;
+    if domain["state"] != "running" {
+        return Err(Problem::new(ErrorCode::WrongState, format!("guest {vm} is not running")));
+    }
+    Ok(web::Json(json!({"run": format!("run-{}", host.run), "kinds": ["vnc", "serial"]})))
+}
+
+async fn console_log(range: web::Query<HashMap<String, String>>) -> HttpResponse {
+    let from = range.get("from").map_or("0", String::as_str).to_owned();
+    HttpResponse::Ok().insert_header((OFFSET_HEADER, from)).body("login: ")
+}
+
+async fn screenshot() -> HttpResponse {
+    HttpResponse::Ok().content_type("image/png").body("PNG")
+}
+
 fn agent_routes(service: &mut web::ServiceConfig) {
     service
         .route("/v1/host", web::get().to(info))
@@ -222,6 +246,9 @@ fn agent_routes(service: &mut web::ServiceConfig) {
         .route("/v1/domains/{vm}", web::get().to(domain))
         .route("/v1/domains/{vm}/disks/{target}", web::get().to(disk))
         .route("/v1/domains/{vm}/nics/{mac}/stats", web::get().to(nic))
+        .route("/v1/domains/{vm}/console", web::get().to(console))
+        .route("/v1/domains/{vm}/console/log", web::get().to(console_log))
+        .route("/v1/domains/{vm}/screenshot", web::get().to(screenshot))
         .route("/v1/domains/{vm}/{part}", web::get().to(part));
 }
 
@@ -240,7 +267,8 @@ fn serve(
     tls: TlsFiles,
     listen: SocketAddr,
     accept: &'static [PeerRole],
-    configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    configure: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
+    doors: Vec<Door>,
 ) {
     let service = Service {
         name: "test",
@@ -252,7 +280,7 @@ fn serve(
     };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(server::run(service, configure)).unwrap();
+        runtime.block_on(server::run_with_doors(service, configure, doors)).unwrap();
     });
 }
 
@@ -281,22 +309,26 @@ impl Stack {
         let changed = watch::Sender::new(1);
         let state = web::Data::new(Agent { host: host.clone(), changed: changed.clone() });
         let agent_tls = leaf(PeerRole::HostAgent, "host01");
-        serve(agent_tls, agent, &[PeerRole::Gateway], move |service| {
-            service.app_data(state.clone());
-            agent_routes(service);
-        });
+        serve(
+            agent_tls,
+            agent,
+            &[PeerRole::Gateway],
+            move |service| {
+                service.app_data(state.clone());
+                agent_routes(service);
+            },
+            Vec::new(),
+        );
         let gateway_tls = leaf(PeerRole::Gateway, "gw1");
         let store = Arc::new(Sqlite::in_memory());
         let tokens = Tokens::with_key(&KEY, 3600);
         let links = Links::with_keys(Some(LEGACY_KEY));
-        let app =
-            web::Data::new(App::start(store, tokens, links, gateway_tls.clone()).await.unwrap());
-        let data = app.clone();
+        let app = Arc::new(App::start(store, tokens, links, gateway_tls.clone()).await.unwrap());
+        crate::app::consoles::keep(&app);
+        let app = web::Data::from(app);
+        let (routes, proxies) = crate::doors(app.clone());
         let accept: &[PeerRole] = &[PeerRole::Nginx, PeerRole::Operator];
-        serve(gateway_tls, gateway, accept, move |service| {
-            service.app_data(data.clone());
-            crate::routes(service);
-        });
+        serve(gateway_tls, gateway, accept, routes, vec![proxies]);
         let http = client(&leaf(PeerRole::Nginx, "front"));
         let stack = Self { dir, gateway, agent, host, changed, http, app };
         stack.until(async || stack.listening().await).await;

@@ -192,6 +192,13 @@ impl Fleet {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
     }
 
+    /// Whether a host has a guest; none while that is not known for sure.
+    pub(crate) fn has(&self, host: &HostId, vm: VmId) -> Option<bool> {
+        let hosts = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let view = hosts.get(host).filter(|view| view.state == HostState::Reachable)?;
+        Some(view.domains.contains_key(&vm))
+    }
+
     /// All hosts.
     pub(crate) fn all(&self) -> BTreeMap<HostId, HostView> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,6 +1,6 @@
 //! api-gateway: accounts, records, the fleet in memory, and the REST API behind nginx.
 //!
-//! Data flows one way: v1, compat (shapes) -> app (no HTTP) -> agents. [`routes`] lists every route.
+//! Data flows one way: v1, compat (shapes) -> app (no HTTP) -> agents. [`doors`] lists every route.
 
 mod app;
 mod auth;
@@ -10,6 +10,7 @@ mod config;
 mod fake;
 mod fleet;
 mod listing;
+mod internal;
 mod query;
 mod store;
 mod v1;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use actix_web::web;
 use vmmgr_common::error::Chain;
 use vmmgr_common::mtls::Role;
-use vmmgr_common::server::{self, Readiness, Service};
+use vmmgr_common::server::{self, Door, Readiness, Service};
 
 use crate::app::App;
 use crate::app::links::Links;
@@ -106,17 +107,24 @@ async fn run(config: Config) -> Result<(), Failure> {
         accept: &[Role::Nginx, Role::Operator],
         ready,
     };
+    app::consoles::keep(&app);
     let data = web::Data::from(app);
-    server::run(service, move |service| {
-        service.app_data(data.clone());
-        routes(service);
-    })
-    .await?;
+    let (routes, proxies) = doors(data);
+    server::run_with_doors(service, routes, vec![proxies]).await?;
     Ok(())
 }
 
-/// Every route of both faces.
-fn routes(service: &mut web::ServiceConfig) {
-    v1::routes(service);
-    compat::routes(service);
+/// Every route of both faces, and what only vnc-proxy finds.
+fn doors(app: web::Data<App>) -> (impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static, Door) {
+    let shared = app.clone();
+    let people = move |service: &mut web::ServiceConfig| {
+        service.app_data(app.clone());
+        v1::routes(service);
+        compat::routes(service);
+    };
+    let proxies = Door::new(&[Role::VncProxy], move |service| {
+        service.app_data(shared.clone());
+        internal::routes(service);
+    });
+    (people, proxies)
 }

@@ -1,8 +1,10 @@
 //! host-agent: drives the libvirtd of one host for the gateways.
 //!
-//! Data flows one way: handlers -> ops (journal, plan, steps) -> hypervisor, storage, metadata-srv.
+//! Data flows one way: handlers -> ops (journal, plan, steps) -> hypervisor, storage, metadata-srv;
+//! handlers -> console -> hypervisor.
 
 mod config;
+mod console;
 mod domain;
 mod handlers;
 mod hypervisor;

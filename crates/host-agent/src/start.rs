@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use actix_web::web;
 use tokio::io::AsyncBufReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use vmmgr_common::client::MetadataClient;
 use vmmgr_common::mtls::Role;
-use vmmgr_common::server::{self, Readiness, Service};
+use vmmgr_common::server::{self, Door, Readiness, Service};
 
 use crate::config::{Config, VirtType};
+use crate::console::Consoles;
 use crate::domain::template::Templates;
-use crate::handlers;
+use crate::handlers::{self, Stopping};
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::inventory::InventoryService;
 use crate::ops::journal::Journal;
@@ -57,6 +60,9 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
     };
     let engine = Engine::new(Arc::new(context));
     engine.resume().await?;
+    let consoles =
+        Consoles::start(hypervisor.clone(), config.console_log_dir.clone(), &config.state_dir)?;
+    let (consoles, stopping) = (web::Data::from(consoles), web::Data::new(stopping()?));
     let ready = Readiness::default();
     tokio::spawn(tell_readiness(ready.clone(), hypervisor));
     let service = Service {
@@ -68,12 +74,33 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
         ready,
     };
     let data = web::Data::new(engine);
-    server::run(service, move |app| {
-        app.app_data(data.clone());
+    let shared = consoles.clone();
+    let streams = Door::new(&[Role::VncProxy], move |app| {
+        app.app_data(shared.clone()).app_data(stopping.clone());
+        handlers::console_routes(app);
+    });
+    let routes = move |app: &mut web::ServiceConfig| {
+        app.app_data(data.clone()).app_data(consoles.clone());
         handlers::routes(app);
-    })
-    .await?;
+    };
+    server::run_with_doors(service, routes, vec![streams]).await?;
     Ok(())
+}
+
+/// Becomes true when the agent is told to stop: consoles come back by themselves, and a drain that
+/// waited for them would never end.
+fn stopping() -> std::io::Result<Stopping> {
+    let (tell, told) = watch::channel(false);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tell.send_replace(true);
+    });
+    Ok(told)
 }
 
 async fn wait_connected(hypervisor: &dyn Hypervisor) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,5 +1,6 @@
 //! The application: what the two faces of the API share. Knows no HTTP.
 
+pub(crate) mod consoles;
 pub(crate) mod hosts;
 pub(crate) mod housekeeping;
 pub(crate) mod links;
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) accounts: Accounts,
     /// Guests.
     pub(crate) fleet: Fleet,
+    /// Who looks at them.
+    pub(crate) consoles: consoles::Consoles,
     tls: TlsFiles,
     /// Operations that have not ended, as far as this gateway knows.
     open: Mutex<HashMap<OperationId, Open>>,
@@ -62,6 +65,7 @@ impl App {
             links,
             accounts,
             fleet: Fleet::default(),
+            consoles: consoles::Consoles::default(),
             tls,
             open: Mutex::default(),
             agents: RwLock::default(),

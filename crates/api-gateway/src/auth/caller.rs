@@ -20,6 +20,8 @@ pub(crate) struct Identity {
     pub(crate) role: Role,
     /// Name of the token.
     pub(crate) token: String,
+    /// Generation of the account that the token was given in.
+    pub(crate) generation: u32,
     /// When the token ends, seconds since 1970.
     pub(crate) until: u64,
 }
@@ -54,7 +56,13 @@ fn authenticate(request: &HttpRequest) -> Result<Identity, Problem> {
         )
         .hint("log in again (`vmmctl login`)"));
     }
-    Ok(Identity { user: claims.sub, role: claims.role, token: claims.jti, until: claims.exp })
+    Ok(Identity {
+        user: claims.sub,
+        role: claims.role,
+        token: claims.jti,
+        generation: claims.generation,
+        until: claims.exp,
+    })
 }
 
 impl<P: Policy> FromRequest for Caller<P> {

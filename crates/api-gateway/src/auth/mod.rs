@@ -2,8 +2,8 @@
 //!
 //! Handlers say it in their signature: `Caller<ManageVms>` is an authenticated caller whose role
 //! covers [`ManageVms`]; `Tenant<Start>` is the holder of a link that allows to start its guest.
-//! The only routes without either are `POST /v1/session`, `GET /v1/version` and the one that refuses
-//! everything else below `/user/`.
+//! The only routes without either are `POST /v1/session`, `GET /v1/version`, the one that refuses
+//! everything else below `/user/`, and `POST /v1/console/exchange`, whose body is the credential.
 
 mod caller;
 pub(crate) mod key;

@@ -4,6 +4,7 @@
 //! honest HTTP status. Verbs that change something are taken as POST, and as GET too because the
 //! seed's scripts use it: a caller always sends its token as a header here, never as a cookie.
 
+mod console;
 mod create;
 mod devices;
 mod envelope;
@@ -55,6 +56,8 @@ fn all(service: &mut web::ServiceConfig) {
         .route("/user/vm/stop/{link:.*}", route().to(tenant::stop))
         .route("/user/vm/cdrom/{link:.*}", route().to(tenant::cdrom))
         .route("/user/{link:.*}", route().to(tenant::refused))
+        .route("/vm/display/{host}/{uuid}", get().to(console::display))
+        .route("/vm/console/{host}/{uuid}", get().to(console::console))
         .route("/vm/create/{host}", post().to(create::create))
         .route("/vm/attach_device/{host}/{uuid}", post().to(devices::attach))
         .route("/vm/detach_device/{host}/{uuid}", post().to(devices::detach))

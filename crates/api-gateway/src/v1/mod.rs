@@ -1,5 +1,6 @@
 //! The API of `vmmctl`, the web UI and new clients: JSON, `snake_case`, units in names.
 
+mod console;
 mod devices;
 #[cfg(test)]
 mod hostile_tests;
@@ -81,6 +82,12 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route(&vm("/links"), get().to(links::list))
         .route(&vm("/links"), post().to(links::create))
         .route(&vm("/links/{id}"), delete().to(links::revoke))
+        .route(&vm("/console"), post().to(console::open))
+        .route(&vm("/console/sessions"), get().to(console::sessions))
+        .route(&vm("/console/log"), get().to(console::log))
+        .route(&vm("/screenshot"), get().to(console::screenshot))
+        .route("/v1/console/exchange", post().to(console::exchange))
+        .route("/v1/console/sessions/{id}", delete().to(console::end))
         .route("/v1/operations", get().to(operations::list))
         .route("/v1/operations/{id}", get().to(operations::show))
         .route("/v1/operations/{id}/events", get().to(operations::events));

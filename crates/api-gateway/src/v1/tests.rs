@@ -11,7 +11,8 @@ use crate::auth::password::create_admin;
 use crate::fake::{KEY, Stack, read};
 
 /// Routes that anybody may call.
-const PUBLIC_ROUTES: [(&str, &str); 2] = [("POST", "/v1/session"), ("GET", "/v1/version")];
+const PUBLIC_ROUTES: [(&str, &str); 3] =
+    [("POST", "/v1/session"), ("GET", "/v1/version"), ("POST", "/v1/console/exchange")];
 
 /// Every route of the sources that register them, so that a new one cannot be forgotten here.
 fn routes() -> Vec<(Method, String)> {
@@ -143,6 +144,12 @@ async fn a_viewer_only_looks_and_an_operator_does_not_touch_records() {
         (Method::POST, here("/disks")),
         (Method::DELETE, here("/devices/vda")),
         (Method::GET, here("/seed")),
+        (Method::POST, here("/console")),
+        (Method::GET, here("/console/log")),
+        (Method::GET, here("/console/sessions")),
+        (Method::GET, here("/screenshot")),
+        (Method::GET, format!("/vm/display/host01/{vm}")),
+        (Method::GET, format!("/vm/console/host01/{vm}")),
         (Method::GET, format!("/vm/delete/host01/{vm}")),
     ] {
         let (status, _) = stack.call(Role::Viewer, method.clone(), &path, Some(json!({}))).await;
@@ -205,11 +212,14 @@ async fn guessing_a_password_is_slowed_down() {
 #[actix_web::test]
 async fn certificates_of_other_services_do_not_get_in() {
     let stack = Stack::start().await;
-    for role in [PeerRole::HostAgent, PeerRole::Metadata, PeerRole::VncProxy, PeerRole::Host] {
+    for role in [PeerRole::HostAgent, PeerRole::Metadata, PeerRole::Host] {
         let (client, base) = stack.client_as(role);
         let answer = client.get(format!("{base}/v1/version")).send().await.unwrap();
         assert_eq!(answer.status(), 403, "{role:?}");
     }
+    let (proxy, base) = stack.client_as(PeerRole::VncProxy);
+    let answer = proxy.get(format!("{base}/v1/version")).send().await.unwrap();
+    assert_eq!(answer.status(), 404, "vnc-proxy has a door of its own");
 }
 
 #[actix_web::test]

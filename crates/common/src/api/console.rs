@@ -17,7 +17,9 @@ use crate::secret::Secret;
 /// Life of a ticket: long enough for a page to load and connect, too short to be worth stealing.
 pub const TICKET_SECONDS: u64 = 30;
 
-/// `Upgrade:` token of the agent's console streams; the bytes after it are the guest's own.
+/// `Upgrade:` token of the agent's console streams; the bytes after it are the guest's own. A
+/// request offers `websocket` too, in an `Upgrade:` line of its own that is never chosen: actix
+/// hands on what follows a request's head only where that is offered.
 pub const UPGRADE: &str = "vmmgr-console";
 
 /// Answer header of the agent: offset of the first byte of a serial stream.
@@ -78,6 +80,12 @@ impl ConsoleKind {
             Self::Serial => "serial",
         }
     }
+
+    /// Of its name on the wire.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Vnc, Self::Spice, Self::Serial].into_iter().find(|kind| kind.as_str() == text)
+    }
 }
 
 /// How a session behaves towards the others of the same console.
@@ -90,6 +98,7 @@ pub enum ConsoleMode {
     /// Looks on; its input is dropped in the proxy.
     View,
     /// Ends the others first.
+    #[serde(alias = "take-over")]
     TakeOver,
 }
 

@@ -1,5 +1,7 @@
-//! The agent's routes; each a few lines over [`crate::ops`] and [`crate::inventory`].
+//! The agent's routes; each a few lines over [`crate::ops`], [`crate::inventory`] and
+//! [`crate::console`].
 
+mod console;
 mod domains;
 mod events;
 mod host;
@@ -9,7 +11,9 @@ mod tuning;
 use actix_web::web;
 use vmmgr_common::server::Routes;
 
-/// All routes.
+pub(crate) use console::Stopping;
+
+/// Routes for gateways and operators.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     Routes::new(config)
         .route("/v1/host", web::get().to(host::host))
@@ -24,6 +28,16 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/domains/{vm}/snapshots", web::get().to(tuning::snapshots))
         .route("/v1/domains/{vm}/disks/{target}", web::get().to(tuning::disk_usage))
         .route("/v1/domains/{vm}/nics/{mac}/stats", web::get().to(tuning::nic_stats))
+        .route("/v1/domains/{vm}/console", web::get().to(console::info))
+        .route("/v1/domains/{vm}/console/log", web::get().to(console::log))
+        .route("/v1/domains/{vm}/screenshot", web::get().to(console::screenshot))
         .route("/v1/domains/{vm}/boot", web::get().to(domains::boot))
         .route("/v1/domains/{vm}/seed", web::get().to(domains::seed));
+}
+
+/// Routes for vnc-proxy.
+pub(crate) fn console_routes(config: &mut web::ServiceConfig) {
+    Routes::new(config)
+        .route("/v1/domains/{vm}/console", web::get().to(console::info))
+        .route("/v1/domains/{vm}/console/{kind}", web::get().to(console::open));
 }

@@ -1,15 +1,21 @@
-//! libvirt's events, which the `virt` crate does not wrap. The only file with `unsafe` in it.
+//! libvirt's events, which the `virt` crate does not wrap, and the owner of a descriptor that it
+//! hands out. The only file with `unsafe` in it.
 //!
 //! Nothing unwinds through a callback: each only sends on a channel, behind `catch_unwind`.
 
-#![expect(unsafe_code, reason = "virConnectDomainEventRegisterAny has no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "virConnectDomainEventRegisterAny and virDomainOpenGraphicsFD have no safe wrapper"
+)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Once;
 
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::error::Error;
 use virt_sys as sys;
 use vmmgr_common::ids::VmId;
@@ -45,6 +51,13 @@ pub(super) fn start_loop() {
             tracing::error!(%error, "no thread for libvirt's event loop");
         }
     });
+}
+
+/// A socket that the guest's QEMU serves one screen on, without the screen's own password.
+pub(super) fn open_graphics(domain: &Domain, index: u32) -> Result<OwnedFd, Error> {
+    let number = domain.open_graphics_fd(index, sys::VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)?;
+    // SAFETY: libvirt made the descriptor for us and keeps no copy of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
 }
 
 /// Callbacks of one connection.

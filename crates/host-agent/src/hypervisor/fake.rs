@@ -3,16 +3,23 @@
 mod tuning;
 
 use std::collections::HashMap;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::io::DuplexStream;
 use tokio::sync::broadcast;
 use vmmgr_common::api::domain::{DomainState, InterfaceAddresses};
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::api::snapshot::Snapshot;
 use vmmgr_common::ids::VmId;
 
-use super::{Affect, Hypervisor, HypervisorError, Notice, PoolInfo, RawDomain, RawHost};
+use super::{
+    Affect, Hypervisor, HypervisorError, LiveDomain, Notice, PoolInfo, RawDomain, RawHost,
+    SerialLine,
+};
 use crate::domain::{read, target};
 
 /// The smallest XML that reads as one of our guests.
@@ -32,6 +39,10 @@ struct State {
     autostart: std::collections::HashSet<VmId>,
     disk_bytes: HashMap<(VmId, String), u64>,
     beside: Option<(&'static str, &'static str)>,
+    /// Starts of all domains so far; names the runs.
+    starts: u64,
+    /// The guest's ends of serial lines that were opened.
+    lines: HashMap<VmId, DuplexStream>,
     available_bytes: Option<u64>,
 }
 
@@ -124,6 +135,16 @@ impl FakeHypervisor {
     /// Ids of all domains.
     pub(crate) fn ids(&self) -> Vec<VmId> {
         self.lock().domains.keys().copied().collect()
+    }
+
+    /// The guest's end of a serial line that was opened.
+    pub(crate) fn serial(&self, id: VmId) -> DuplexStream {
+        self.lock().lines.remove(&id).expect("no serial line was opened")
+    }
+
+    /// The guest's end of the serial lines that nobody took is closed.
+    pub(crate) fn hang_up(&self, id: VmId) {
+        drop(self.lock().lines.remove(&id));
     }
 
     fn enter(&self, call: &'static str) -> Result<MutexGuard<'_, State>, HypervisorError> {
@@ -229,6 +250,7 @@ impl Hypervisor for FakeHypervisor {
         self.leave(state, "undefine", id)
     }
     async fn start(&self, id: VmId) -> Result<(), HypervisorError> {
+        self.lock().starts += 1;
         self.change("start", id, |domain| {
             if domain.1 == DomainState::Running {
                 return Err(HypervisorError::WrongState("domain is already running".into()));
@@ -290,5 +312,43 @@ impl Hypervisor for FakeHypervisor {
         let state = self.enter("pool_info")?;
         let available_bytes = state.available_bytes.unwrap_or(1 << 40);
         Ok(PoolInfo { capacity_bytes: 1 << 40, available_bytes })
+    }
+    async fn live(&self, id: VmId) -> Result<LiveDomain, HypervisorError> {
+        let state = self.enter("live")?;
+        match state.domains.get(&id).ok_or(HypervisorError::NoSuchDomain(id))? {
+            (xml, DomainState::Running) => {
+                Ok(LiveDomain { run: format!("run-{}", state.starts), xml: xml.clone() })
+            }
+            _ => Err(HypervisorError::WrongState("domain is not running".into())),
+        }
+    }
+    /// A screen that says hello and then everything that it is told.
+    async fn open_graphics(
+        &self,
+        id: VmId,
+        run: &str,
+        _: u32,
+    ) -> Result<UnixStream, HypervisorError> {
+        self.enter("open_graphics").map(drop)?;
+        if self.live(id).await?.run != run {
+            return Err(HypervisorError::WrongState("another run".into()));
+        }
+        let (ours, mut guest) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || {
+            guest.write_all(b"RFB 003.008\n").unwrap();
+            let mut back = guest.try_clone().unwrap();
+            std::io::copy(&mut guest, &mut back)
+        });
+        Ok(ours)
+    }
+    async fn open_serial(&self, id: VmId, _: &Path) -> Result<SerialLine, HypervisorError> {
+        let (ours, guest) = tokio::io::duplex(64);
+        self.enter("open_serial")?.lines.insert(id, guest);
+        let (read, write) = tokio::io::split(ours);
+        Ok((Box::new(read), Box::new(write)))
+    }
+    async fn screenshot(&self, _: VmId) -> Result<Vec<u8>, HypervisorError> {
+        self.enter("screenshot").map(drop)?;
+        Ok(b"P6\n2 1\n255\n\x01\x02\x03\xff\x00\x10".to_vec())
     }
 }

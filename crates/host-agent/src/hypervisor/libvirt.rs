@@ -3,6 +3,8 @@
 mod tuning;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +13,17 @@ use tokio::sync::broadcast;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
+use virt::stream::Stream;
 use virt_sys as sys;
 use vmmgr_common::api::domain::{DomainState, InterfaceAddress, InterfaceAddresses};
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::ids::{MacAddress, VmId};
 
 use super::worker::Pool;
-use super::{Affect, Hypervisor, HypervisorError, Notice, PoolInfo, RawDomain, RawHost};
+use super::{
+    Affect, Hypervisor, HypervisorError, LiveDomain, Notice, PoolInfo, RawDomain, RawHost,
+    SerialLine, events, serial,
+};
 
 /// Calls that read.
 const READ: Duration = Duration::from_secs(10);
@@ -25,6 +31,8 @@ const READ: Duration = Duration::from_secs(10);
 const LIST: Duration = Duration::from_secs(60);
 /// Calls that change something; starting a guest waits for QEMU.
 const CHANGE: Duration = Duration::from_secs(60);
+/// Bytes of a screenshot: 8K at three bytes a pixel.
+const LARGEST_SCREEN: usize = 7680 * 4320 * 3 + 1024;
 
 /// libvirt on this host.
 pub(crate) struct Libvirt {
@@ -303,6 +311,68 @@ impl Hypervisor for Libvirt {
         };
         self.pool.call("pool_info", READ, move |c| read(c).map_err(|e| translate(&e, None))).await
     }
+
+    async fn live(&self, id: VmId) -> Result<LiveDomain, HypervisorError> {
+        let found = self.on_domain("live", READ, id, |domain| {
+            Ok((serial::run_of(domain)?, domain.xml_desc(0)?))
+        });
+        match found.await? {
+            (Some(run), xml) => Ok(LiveDomain { run, xml }),
+            (None, _) => Err(HypervisorError::WrongState(format!("guest {id} is not running"))),
+        }
+    }
+
+    async fn open_graphics(
+        &self,
+        id: VmId,
+        run: &str,
+        index: u32,
+    ) -> Result<UnixStream, HypervisorError> {
+        let asked = run.to_owned();
+        let opened = self.on_domain("open_graphics", READ, id, move |domain| {
+            let socket = events::open_graphics(domain, index)?;
+            // Looked at afterwards: a socket of the run before is dead and harms nobody.
+            Ok((serial::run_of(domain)? == Some(asked)).then_some(socket))
+        });
+        let other = || HypervisorError::WrongState(format!("guest {id} was restarted"));
+        opened.await?.map(UnixStream::from).ok_or_else(other)
+    }
+
+    async fn open_serial(&self, id: VmId, pty: &Path) -> Result<SerialLine, HypervisorError> {
+        serial::open(pty).map_err(|error| HypervisorError::Failed {
+            code: error.raw_os_error().unwrap_or(0),
+            message: format!("the serial line of guest {id}, {}: {error}", pty.display()),
+        })
+    }
+
+    async fn screenshot(&self, id: VmId) -> Result<Vec<u8>, HypervisorError> {
+        self.pool
+            .call("screenshot", READ, move |connection| {
+                let domain = lookup(connection, id)?;
+                let stream = Stream::new(connection, 0).map_err(|e| translate(&e, Some(id)))?;
+                let shown = domain.screenshot(&stream, 0, 0);
+                shown.map_err(|e| translate(&e, Some(id)))?;
+                receive(stream).map_err(|e| translate(&e, Some(id)))
+            })
+            .await
+    }
+}
+
+/// All that a stream gives; a screen is smaller than the bound.
+fn receive(stream: Stream) -> Result<Vec<u8>, Error> {
+    let (mut data, mut chunk) = (Vec::new(), vec![0; 256 << 10]);
+    loop {
+        match usize::try_from(stream.recv(&mut chunk)?) {
+            Ok(0) | Err(_) => break,
+            Ok(count) if data.len() + count > LARGEST_SCREEN => {
+                stream.abort()?;
+                return Ok(Vec::new());
+            }
+            Ok(count) => data.extend_from_slice(&chunk[..count]),
+        }
+    }
+    stream.finish()?;
+    Ok(data)
 }
 
 fn merge(merged: &mut BTreeMap<String, InterfaceAddresses>, interface: virt::domain::Interface) {

@@ -8,14 +8,18 @@ mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 mod libvirt;
+mod serial;
 #[cfg(test)]
 mod tests;
 mod tuning;
 mod worker;
 
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use vmmgr_common::api::domain::{DomainState, InterfaceAddresses};
 use vmmgr_common::api::host::Arch;
@@ -143,6 +147,19 @@ pub(crate) struct PoolInfo {
     pub(crate) available_bytes: u64,
 }
 
+/// A domain that has a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveDomain {
+    /// Names this run: another one after every start.
+    pub(crate) run: String,
+    /// Live XML.
+    pub(crate) xml: String,
+}
+
+/// A serial line: what the guest says, and what it is told.
+pub(crate) type SerialLine =
+    (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+
 /// Calls of the hypervisor. Each has a deadline of its own and may be called from any task.
 #[async_trait]
 pub(crate) trait Hypervisor: Tuning + Send + Sync + 'static {
@@ -182,4 +199,18 @@ pub(crate) trait Hypervisor: Tuning + Send + Sync + 'static {
     async fn ensure_dir_pool(&self, name: &str, path: &str) -> Result<(), HypervisorError>;
     /// Refreshes the pool and tells its room.
     async fn pool_info(&self, name: &str) -> Result<PoolInfo, HypervisorError>;
+    /// A domain that runs; [`HypervisorError::WrongState`] when it does not.
+    async fn live(&self, id: VmId) -> Result<LiveDomain, HypervisorError>;
+    /// `virDomainOpenGraphicsFD` without the screen's own password: who may see it was decided.
+    /// `index` counts `<graphics>`; another run than `run` is [`HypervisorError::WrongState`].
+    async fn open_graphics(
+        &self,
+        id: VmId,
+        run: &str,
+        index: u32,
+    ) -> Result<UnixStream, HypervisorError>;
+    /// The serial line whose host side is the pseudo-terminal `pty`.
+    async fn open_serial(&self, id: VmId, pty: &Path) -> Result<SerialLine, HypervisorError>;
+    /// `virDomainScreenshot` of the first screen: PPM or PNG.
+    async fn screenshot(&self, id: VmId) -> Result<Vec<u8>, HypervisorError>;
 }

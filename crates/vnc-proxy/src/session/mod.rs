@@ -79,6 +79,7 @@ impl Sessions {
             user: grant.user.clone(),
             address: opening.address.clone(),
             since: now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            binding: grant.binding.clone(),
         };
         Ok(Granted { guest, grant, rules, greeting, session })
     }

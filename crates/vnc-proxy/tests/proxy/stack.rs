@@ -112,6 +112,7 @@ impl Stack {
     /// A grant of a serial line whose agent behaves as `run` says.
     pub(crate) fn grant(&self, run: &str) -> ConsoleGrant {
         ConsoleGrant {
+            binding: String::new(),
             session: ConsoleSessionId::new(),
             host: HostId::parse("host01").unwrap(),
             agent_url: format!("https://{}", self.agent.address),
