@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::Value;
+use vmmgr_common::api::console::OFFSET_HEADER;
 use vmmgr_common::api::operation::{Operation, OperationEvent, OperationState};
 use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
@@ -66,11 +68,47 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let status = response.status().as_u16();
-        let text =
-            response.text().await.map_err(|error| Failure::Unreachable(error.to_string()))?;
-        Err(serde_json::from_str::<Problem>(&text)
-            .map_or_else(|_| odd_answer(status, &text), Failure::from))
+        Err(refusal(response).await)
+    }
+
+    /// A page of the public site.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// A `GET` without the caller's token, for what has a credential of its own.
+    pub(crate) fn get_request(&self, path: &str) -> reqwest::RequestBuilder {
+        self.http.get(self.url(path))
+    }
+
+    /// Sends a request that leaves HTTP.
+    pub(crate) async fn switch(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Failure> {
+        let response = request.send().await.map_err(|error| {
+            Failure::Unreachable(vmmgr_common::error::Chain(&error).to_string())
+        })?;
+        match response.status() {
+            reqwest::StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+            _ => Err(refusal(response).await),
+        }
+    }
+
+    /// The body of a `GET`.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        response.bytes().await.map_err(|error| Failure::Unreachable(error.to_string()))
+    }
+
+    /// The body of a `GET`, and the offset of a serial line that it begins at.
+    pub(crate) async fn bytes_at(&self, path: &str) -> Result<(u64, Bytes), Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        let named = response.headers().get(OFFSET_HEADER);
+        let offset = named.and_then(|value| value.to_str().ok()?.parse().ok());
+        let offset = offset.ok_or_else(|| odd_answer(200, "no offset"))?;
+        let data = response.bytes().await;
+        Ok((offset, data.map_err(|error| Failure::Unreachable(error.to_string()))?))
     }
 
     /// The body of a `GET` as text.
@@ -141,6 +179,16 @@ impl Client {
         // The stream broke; the operation did not.
         let answer = self.get(&format!("/v1/operations/{id}")).await?;
         ended(serde_json::from_value(answer).map_err(Failure::local)?)
+    }
+}
+
+/// Why the server did not do it.
+async fn refusal(response: reqwest::Response) -> Failure {
+    let status = response.status().as_u16();
+    match response.text().await {
+        Ok(text) => serde_json::from_str::<Problem>(&text)
+            .map_or_else(|_| odd_answer(status, &text), Failure::from),
+        Err(error) => Failure::Unreachable(error.to_string()),
     }
 }
 

@@ -25,6 +25,11 @@ impl Failure {
         Self::Local(error.to_string())
     }
 
+    /// True where trying again cannot help.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Api(problem) if problem.status < 500 && problem.status != 409)
+    }
+
     /// See the crate's documentation.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

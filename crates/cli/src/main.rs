@@ -14,6 +14,8 @@ mod client;
 mod cmd;
 mod failure;
 mod output;
+mod terminal;
+mod websocket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -86,6 +88,14 @@ enum Command {
     /// Devices of a guest
     #[command(subcommand)]
     Device(cmd::device::Device),
+    /// Serial console of a guest in this terminal
+    Console(cmd::console::Console),
+    /// Screen of a guest: its page, or a port for a native viewer
+    Vnc(cmd::console::Vnc),
+    /// Screen of a guest as PNG
+    Screenshot(cmd::console::Screenshot),
+    /// What the serial line of a guest said
+    ConsoleLog(cmd::console::ConsoleLog),
     /// Operations
     #[command(subcommand)]
     Op(cmd::operation::Op),
@@ -136,6 +146,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Media(media) => media.run(&client, format).await,
         Command::Snapshot(snapshot) => snapshot.run(&client, format).await,
         Command::Device(device) => device.run(&client, format).await,
+        Command::Console(console) => console.run(&client).await,
+        Command::Vnc(vnc) => vnc.run(&client).await,
+        Command::Screenshot(screenshot) => screenshot.run(&client).await,
+        Command::ConsoleLog(log) => log.run(&client).await,
         Command::Op(op) => op.run(&client, format).await,
         Command::Pki(_) | Command::Nginx(_) => Ok(()),
     }

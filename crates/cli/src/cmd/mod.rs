@@ -1,5 +1,6 @@
 //! The commands, one file per noun.
 
+pub(crate) mod console;
 pub(crate) mod device;
 pub(crate) mod host;
 pub(crate) mod nginx;

@@ -9,6 +9,7 @@
 )]
 
 mod changes;
+mod console;
 mod exit_codes;
 mod install;
 mod listing;

@@ -2,6 +2,8 @@
 //! [`crate::console`].
 
 mod console;
+#[cfg(test)]
+mod console_tests;
 mod domains;
 mod events;
 mod host;
