@@ -196,7 +196,7 @@ impl Fleet {
     pub(crate) fn has(&self, host: &HostId, vm: VmId) -> Option<bool> {
         let hosts = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let view = hosts.get(host).filter(|view| view.state == HostState::Reachable)?;
-        Some(view.domains.contains_key(&vm))
+        Some(view.guests.contains_key(&vm))
     }
 
     /// All hosts.

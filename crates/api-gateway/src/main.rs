@@ -9,8 +9,8 @@ mod config;
 #[cfg(test)]
 mod fake;
 mod fleet;
-mod listing;
 mod internal;
+mod listing;
 mod query;
 mod store;
 mod v1;

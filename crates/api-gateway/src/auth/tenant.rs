@@ -89,8 +89,8 @@ async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem>
     tracing::info!(link.id = link.id, vm.id = %link.vm, host.id = %link.host, verb = ?R::VERB, "a link is used");
     let user = format!("link:{}", link.id);
     // A link is no account: the role is the least, and nothing asks for it on these routes.
-    let (role, token, generation, until) = (Role::Viewer, link.id, 0, token.expires);
-    let identity = Identity { user, role, token, generation, until };
+    let (role, generation, until) = (Role::Viewer, 0, token.expires);
+    let identity = Identity { user, role, token: link.id, generation, until };
     Ok(Tenant { host: token.host, vm: token.vm, identity, arguments, route: PhantomData })
 }
 

@@ -16,8 +16,8 @@ mod routes;
 mod run;
 
 pub use caller::{Peer, RequestId};
-pub use ops::install_metrics;
 pub use door::Door;
+pub use ops::install_metrics;
 pub use readiness::Readiness;
 pub use routes::Routes;
 pub use run::{ServeError, Service, Side, run, run_with_doors};
