@@ -13,6 +13,7 @@
 mod client;
 mod cmd;
 mod failure;
+mod lint;
 mod output;
 mod terminal;
 mod websocket;
@@ -82,6 +83,9 @@ enum Command {
     /// CD-ROM drives of a guest
     #[command(subcommand)]
     Media(cmd::device::Media),
+    /// What cloud-init is told
+    #[command(subcommand)]
+    Seed(cmd::seed::Seed),
     /// Snapshots of a guest
     #[command(subcommand)]
     Snapshot(cmd::snapshot::Snapshot),
@@ -130,6 +134,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Pki(pki) => return pki.run(),
         Command::Nginx(nginx) => return nginx.run(),
+        Command::Seed(cmd::seed::Seed::Lint { file }) => return cmd::seed::lint_file(&file),
         _ => {}
     }
     let client = Client::new(&cli.server)?;
@@ -144,6 +149,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Disk(disk) => disk.run(&client, format).await,
         Command::Nic(nic) => nic.run(&client, format).await,
         Command::Media(media) => media.run(&client, format).await,
+        Command::Seed(seed) => seed.run(&client, format).await,
         Command::Snapshot(snapshot) => snapshot.run(&client, format).await,
         Command::Device(device) => device.run(&client, format).await,
         Command::Console(console) => console.run(&client).await,

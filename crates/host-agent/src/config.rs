@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use vmmgr_common::api::disk::{DiskBus, DiskFormat, NicModel};
 use vmmgr_common::ids::{HostId, ResourceName};
 use vmmgr_common::mtls::TlsFiles;
 use vmmgr_common::telemetry::LogConfig;
+
+use crate::storage::origin::Origins;
 
 /// Everything that an operator can set; see `config.example.toml` for each key's meaning.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,7 +34,7 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     /// Serial logs of guests.
     pub(crate) console_log_dir: PathBuf,
-    /// Operator templates (`<name>.xml.j2`).
+    /// Operator templates (`<name>.xml.j2`, `device/<name>.xml.j2`).
     #[serde(default)]
     pub(crate) template_dir: Option<PathBuf>,
     /// Imported gold images.
@@ -39,6 +42,9 @@ pub(crate) struct Config {
     /// Folders that gold images and ISOs may come from.
     #[serde(default)]
     pub(crate) local_roots: Vec<PathBuf>,
+    /// Where gold images may be downloaded from.
+    #[serde(default)]
+    pub(crate) origins: Origins,
     /// The pool of local disks.
     pub(crate) pool: PoolConfig,
     /// Devices that can be attached.
@@ -88,6 +94,15 @@ pub(crate) enum DeviceConfig {
         /// For people.
         #[serde(default)]
         description: String,
+        /// Bus where the request names none.
+        #[serde(default)]
+        bus: DiskBus,
+        /// Format where the request names none.
+        #[serde(default)]
+        format: DiskFormat,
+        /// Device template of the operator; the built-in one otherwise.
+        #[serde(default)]
+        template: Option<ResourceName>,
     },
     /// A NIC on a bridge.
     Net {
@@ -98,6 +113,12 @@ pub(crate) enum DeviceConfig {
         description: String,
         /// Linux bridge.
         bridge: ResourceName,
+        /// Model where the request names none.
+        #[serde(default)]
+        model: NicModel,
+        /// Device template of the operator; the built-in one otherwise.
+        #[serde(default)]
+        template: Option<ResourceName>,
     },
     /// A CD-ROM drive.
     Iso {
@@ -106,10 +127,34 @@ pub(crate) enum DeviceConfig {
         /// For people.
         #[serde(default)]
         description: String,
+        /// What is in it: `"any"`, `"seed"`, or `{ iso = "/srv/iso/debian.iso" }`.
+        #[serde(default)]
+        content: IsoContent,
     },
 }
 
+/// What a CD-ROM device comes with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum IsoContent {
+    /// What the request says; nothing if it says nothing.
+    #[default]
+    Any,
+    /// The guest's own seed.
+    Seed,
+    /// Always this file, below one of `local_roots`.
+    Iso(PathBuf),
+}
+
 impl DeviceConfig {
+    /// Its operator template.
+    pub(crate) fn template(&self) -> Option<&ResourceName> {
+        match self {
+            Self::Disk { template, .. } | Self::Net { template, .. } => template.as_ref(),
+            Self::Iso { .. } => None,
+        }
+    }
+
     /// Name in the API.
     pub(crate) fn name(&self) -> &ResourceName {
         match self {
@@ -143,6 +188,6 @@ mod tests {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
         let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
         assert_eq!(config.host.as_str(), "host01");
-        assert_eq!(config.device.len(), 3);
+        assert_eq!(config.device.len(), 5);
     }
 }

@@ -48,7 +48,8 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
         inventory: InventoryService::start(hypervisor.clone(), config.host.clone()),
         hypervisor: hypervisor.clone(),
         templates: Templates::load(config.template_dir.as_deref())?,
-        images: Images::new(config.image_dir.clone(), config.local_roots.clone())?,
+        images: Images::new(config.image_dir.clone(), config.local_roots.clone())?
+            .with_origins(config.origins.clone()),
         volumes: Volumes::new(config.pool.path.clone()),
         pool,
         metadata,

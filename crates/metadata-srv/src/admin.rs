@@ -1,7 +1,8 @@
 //! The agent's side: mutual TLS, JSON.
 
 use actix_web::{HttpResponse, web};
-use vmmgr_common::api::seed::{BootTrace, SeedCallers, SeedPreview, SeedRecord};
+use serde::Deserialize;
+use vmmgr_common::api::seed::{BootTrace, SeedCallers, SeedPreview, SeedRecord, StoredSeed};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, VmId};
 use vmmgr_common::server::Routes;
@@ -16,6 +17,7 @@ const MOST_NICS: usize = 64;
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     Routes::new(config)
         .route("/v1/seeds/{vm}", web::put().to(put_seed))
+        .route("/v1/seeds/{vm}", web::get().to(stored))
         .route("/v1/seeds/{vm}", web::delete().to(delete_seed))
         .route("/v1/seeds/{vm}/callers", web::put().to(set_callers))
         .route("/v1/seeds/{vm}/commit", web::post().to(commit_seed))
@@ -24,9 +26,24 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/seeds/{vm}/cidata.iso", web::get().to(iso));
 }
 
+/// `?generation=N`: as which instance; the next one where the spec is another otherwise.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Instance {
+    generation: Option<u32>,
+}
+
+async fn stored(
+    store: web::Data<Store>,
+    vm: web::Path<VmId>,
+) -> Result<web::Json<StoredSeed>, Problem> {
+    Ok(web::Json(store.require(*vm)?.stored()))
+}
+
 async fn put_seed(
     store: web::Data<Store>,
     vm: web::Path<VmId>,
+    instance: web::Query<Instance>,
     record: web::Json<SeedRecord>,
 ) -> Result<HttpResponse, Problem> {
     let (vm, record) = (*vm, record.into_inner());
@@ -35,7 +52,8 @@ async fn put_seed(
         return Err(Problem::new(ErrorCode::InvalidValue, detail));
     }
     bounded(&record.macs)?;
-    blocking(move || store.put(record)).await?;
+    let generation = instance.generation;
+    blocking(move || store.put_as(record, generation)).await?;
     tracing::info!(vm.id = %vm, "seed.put");
     Ok(HttpResponse::NoContent().finish())
 }

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use chrono::{TimeDelta, Utc};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use vmmgr_common::api::seed::{SeedPreview, SeedRecord};
+use vmmgr_common::api::seed::{SeedPreview, SeedRecord, StoredSeed};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, VmId};
 
@@ -41,6 +41,11 @@ impl Seed {
         let rendered = seed::render(&saved.record, saved.generation, defaults)?;
         let locked = rendered.locked(&saved.record.spec, defaults)?;
         Ok(Self { saved, open: Files::new(rendered), locked: Files::new(locked), trace })
+    }
+
+    /// The record as it was written.
+    pub(crate) fn stored(&self) -> StoredSeed {
+        StoredSeed { generation: self.saved.generation, record: self.saved.record.clone() }
     }
 
     /// Whether the guest may have it.
@@ -172,17 +177,29 @@ impl Store {
         }
     }
 
-    /// Writes a record, replacing what was there; blocks on the disk. Another spec than before
-    /// makes another instance, with an empty trace. Secrets can be read again.
+    /// As [`Self::put_as`], another instance where the spec is another.
+    #[cfg(test)]
     pub(crate) fn put(&self, record: SeedRecord) -> Result<(), Problem> {
+        self.put_as(record, None)
+    }
+
+    /// Writes a record, replacing what was there; blocks on the disk. It is the instance of number
+    /// `generation`; if none is given, another spec than before makes the next one. Another
+    /// instance has an empty trace. Secrets can be read again.
+    pub(crate) fn put_as(
+        &self,
+        record: SeedRecord,
+        generation: Option<u32>,
+    ) -> Result<(), Problem> {
         self.change(record.vm, |old| {
-            let (generation, trace) = match old {
-                None => (1, Arc::default()),
-                Some(old) if old.saved.record.spec == record.spec => {
-                    (old.saved.generation, Arc::clone(&old.trace))
-                }
-                Some(old) => (old.saved.generation.saturating_add(1), Arc::default()),
+            let next = match old {
+                None => 1,
+                Some(old) if old.saved.record.spec == record.spec => old.saved.generation,
+                Some(old) => old.saved.generation.saturating_add(1),
             };
+            let generation = generation.unwrap_or(next).max(1);
+            let same = old.filter(|old| old.saved.generation == generation);
+            let trace = same.map_or_else(Arc::default, |old| Arc::clone(&old.trace));
             Ok((Saved { generation, read_at: None, record }, trace))
         })
     }

@@ -22,5 +22,7 @@ mod lab;
 mod lifecycle;
 mod outages;
 mod second_host;
+mod seeds;
 mod services;
+mod templates;
 mod tuning;

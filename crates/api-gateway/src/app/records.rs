@@ -60,11 +60,12 @@ impl App {
     pub(crate) async fn add_image(&self, mut image: ImageRecord) -> Result<ImageRecord, Problem> {
         check_line("uri", &image.uri, 2000)?;
         check_line("description", &image.description, 1000)?;
-        let known = ["https://", "http://", "/"].iter().any(|start| image.uri.starts_with(start));
+        let known =
+            ["https://", "http://", "ssh://", "/"].iter().any(|start| image.uri.starts_with(start));
         if !known {
             return Err(refuse(
                 "uri",
-                "expected https://, http:// or an absolute path on the hosts",
+                "expected https://, http://, ssh:// or an absolute path on the hosts",
             ));
         }
         let digest = |text: &String| {

@@ -144,6 +144,7 @@ fn domain(body: Body, arch: Arch, who: &Identity) -> Result<DomainCreate, Proble
         memory_mib,
         memory_mib_max: body.vm_ram_mb_max.map_or(memory_mib, |n| n.0),
         firmware: firmware(arch, body.vm_uefi.as_deref())?,
+        tpm: false,
         graphics: Default::default(),
         cpu_model: body.vm_cpu,
         machine: None,

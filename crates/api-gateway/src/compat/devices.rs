@@ -1,5 +1,6 @@
 //! `/vm/{attach_device,detach_device,cdrom}`.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -58,7 +59,9 @@ async fn attachment(
         Problem::new(ErrorCode::NoSuchRecord, format!("host `{host}` has no device `{device}`"))
     })?;
     match known.kind {
-        DeviceKind::Net => Ok(Attachment::Nic { device, mac: None }),
+        DeviceKind::Net => {
+            Ok(Attachment::Nic { device, mac: None, model: None, variables: BTreeMap::new() })
+        }
         DeviceKind::Iso => Ok(Attachment::Cdrom { device, medium: Medium::Empty }),
         DeviceKind::Disk => {
             let gold = match body.gold.filter(|name| !name.is_empty()) {
@@ -69,7 +72,8 @@ async fn attachment(
                 None => None,
             };
             let size = body.size.ok_or_else(|| missing("size"))?;
-            Ok(Attachment::Disk { device, size, gold })
+            let (bus, format, variables) = (None, None, BTreeMap::new());
+            Ok(Attachment::Disk { device, size, gold, bus, format, variables })
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `/tpl/…` and `/vm/list/…`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use vmmgr_common::api::domain::{Domain, DomainState};
+use vmmgr_common::api::host::HostInfo;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, VmId};
 
@@ -64,7 +65,8 @@ pub(super) async fn hosts(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResp
     let list = async {
         let rows = app.hosts().await?.into_iter().map(|host| {
             let arch = host.record.info.as_ref().map(|info| info.arch);
-            json!({"name": host.record.name, "url": host.record.url, "arch": arch,
+            let vars = host.record.info.as_ref().map(variables).unwrap_or_default();
+            json!({"vars": vars, "name": host.record.name, "url": host.record.url, "arch": arch,
                 "ipaddr": address(&host.record.url), "active": host.active,
                 "inactive": host.inactive, "desc": host.record.description,
                 "last_modified": host.record.modified})
@@ -72,6 +74,12 @@ pub(super) async fn hosts(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResp
         Ok(rows.collect())
     };
     answer("/tpl/host/", list.await)
+}
+
+/// Variables of all the host's domain templates with their help: what a create may set.
+fn variables(info: &HostInfo) -> Map<String, Value> {
+    let all = info.template_variables.values().flatten();
+    all.map(|(name, about)| (name.clone(), about.summary().into())).collect()
 }
 
 /// `10.0.0.1` of `https://10.0.0.1:7442`.
@@ -101,7 +109,12 @@ pub(super) async fn devices(
         let info = app.host_info(&host).await?;
         let modified = app.host(&host).await?.record.modified;
         let rows = info.devices.into_iter().map(|device| {
-            json!({"kvmhost": host, "name": device.name, "action": "", "devtype": device.kind,
+            let vars: Map<String, Value> = device
+                .variables
+                .iter()
+                .map(|(name, about)| (name.clone(), about.summary().into()))
+                .collect();
+            json!({"vars": vars, "kvmhost": host, "name": device.name, "action": "", "devtype": device.kind,
                 "tpl": device.template, "desc": device.description, "last_modified": modified})
         });
         Ok(rows.collect())

@@ -15,6 +15,7 @@ use super::envelope::{answer, ok};
 use super::power::settle;
 use crate::app::App;
 use crate::auth::{Caller, Identity, ManageVms, ReadFleet};
+use crate::query::Arguments;
 
 type Place = web::Path<(String, String)>;
 
@@ -22,17 +23,9 @@ fn place(path: &Place) -> Result<(HostId, VmId), Problem> {
     Ok((HostId::parse(&path.0)?, VmId::parse(&path.1)?))
 }
 
-/// A parameter of the query, given once.
+/// A parameter of the query.
 fn given(request: &HttpRequest, key: &str) -> Result<Option<String>, Problem> {
-    let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
-        .map_err(|error| Problem::new(ErrorCode::MalformedRequest, format!("query: {error}")))?;
-    let mut found = query.iter().filter(|(name, _)| name == key);
-    match (found.next(), found.next()) {
-        (Some(_), Some(_)) => {
-            Err(Problem::new(ErrorCode::MalformedRequest, format!("{key} is given twice")))
-        }
-        (found, _) => Ok(found.map(|(_, value)| value.clone())),
-    }
+    Ok(Arguments::of(request, &[key])?.get(key).map(str::to_owned))
 }
 
 fn needed(request: &HttpRequest, key: &str) -> Result<String, Problem> {

@@ -1,8 +1,12 @@
 //! Disks, NICs and drives of a guest.
 
+use std::collections::BTreeMap;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use vmmgr_common::api::disk::{Attachment, DeviceRef, DiskSize, Medium, TargetName};
+use vmmgr_common::api::disk::{
+    Attachment, DeviceRef, DiskBus, DiskFormat, DiskSize, Medium, NicModel, TargetName,
+};
 use vmmgr_common::api::operation::Work;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, MacAddress, ResourceName, VmId};
@@ -18,6 +22,10 @@ pub(super) struct NewDisk {
     device: ResourceName,
     size: DiskSize,
     gold: Option<ResourceName>,
+    bus: Option<DiskBus>,
+    format: Option<DiskFormat>,
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -25,6 +33,9 @@ pub(super) struct NewDisk {
 pub(super) struct NewNic {
     device: ResourceName,
     mac: Option<MacAddress>,
+    model: Option<NicModel>,
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,12 +93,13 @@ pub(super) async fn attach_disk(
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;
     let how = submission(&request, &*body)?;
-    let NewDisk { device, size, gold } = body.into_inner();
+    let NewDisk { device, size, gold, bus, format, variables } = body.into_inner();
     let gold = match gold {
         Some(name) => Some(app.gold(&name, &app.arch_of(&host, vm).await?).await?),
         None => None,
     };
-    attach(&app, &who, (host, vm), Attachment::Disk { device, size, gold }, how).await
+    let disk = Attachment::Disk { device, size, gold, bus, format, variables };
+    attach(&app, &who, (host, vm), disk, how).await
 }
 
 pub(super) async fn attach_nic(
@@ -98,8 +110,9 @@ pub(super) async fn attach_nic(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let how = submission(&request, &*body)?;
-    let NewNic { device, mac } = body.into_inner();
-    attach(&app, &who, place(&path)?, Attachment::Nic { device, mac }, how).await
+    let NewNic { device, mac, model, variables } = body.into_inner();
+    let nic = Attachment::Nic { device, mac, model, variables };
+    attach(&app, &who, place(&path)?, nic, how).await
 }
 
 pub(super) async fn attach_cdrom(

@@ -60,6 +60,8 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route(&vm("/addresses"), get().to(vms::addresses))
         .route(&vm("/boot"), get().to(vms::boot))
         .route(&vm("/seed"), get().to(vms::seed))
+        .route(&vm("/seed"), put().to(vms::put_seed))
+        .route(&vm("/reseed"), post().to(vms::reseed))
         .route(&vm("/start"), post().to(vms::start))
         .route(&vm("/shutdown"), post().to(vms::shutdown))
         .route(&vm("/poweroff"), post().to(vms::poweroff))

@@ -9,7 +9,7 @@ use vmmgr_common::api::domain::{
 };
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::api::operation::Work;
-use vmmgr_common::api::seed::{BootTrace, SeedPreview, SeedSpec};
+use vmmgr_common::api::seed::{BootTrace, Reseed, SeedPreview, SeedSpec};
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, ResourceName, VmId};
 
@@ -38,6 +38,8 @@ pub(super) struct VmCreate {
     memory_mib: u64,
     memory_mib_max: Option<u64>,
     firmware: Option<Firmware>,
+    #[serde(default)]
+    tpm: bool,
     #[serde(default)]
     graphics: Graphics,
     cpu_model: Option<ResourceName>,
@@ -124,6 +126,7 @@ pub(super) async fn create(
         memory_mib: asked.memory_mib,
         memory_mib_max: asked.memory_mib_max.unwrap_or(asked.memory_mib),
         firmware: asked.firmware.unwrap_or(default_firmware),
+        tpm: asked.tpm,
         graphics: asked.graphics,
         cpu_model: asked.cpu_model,
         machine: asked.machine,
@@ -212,4 +215,32 @@ pub(super) async fn seed(
 ) -> Result<web::Json<SeedPreview>, Problem> {
     let (host, vm) = place(&path)?;
     Ok(web::Json(app.agent(&host)?.seed_preview(vm).await?))
+}
+
+/// Another seed: another instance to cloud-init, which configures the guest anew at its next boot.
+pub(super) async fn put_seed(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: VmPath,
+    body: web::Json<SeedSpec>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (host, vm) = place(&path)?;
+    let how = submission(&request, &*body)?;
+    let work = Work::Reseed { vm, seed: Some(Box::new(body.into_inner())), new_instance: false };
+    submit(&app, &who.identity, &host, work, how).await
+}
+
+/// The same seed again.
+pub(super) async fn reseed(
+    app: web::Data<App>,
+    who: Caller<ManageVms>,
+    path: VmPath,
+    body: web::Json<Reseed>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (host, vm) = place(&path)?;
+    let how = submission(&request, &*body)?;
+    let work = Work::Reseed { vm, seed: None, new_instance: body.new_instance };
+    submit(&app, &who.identity, &host, work, how).await
 }

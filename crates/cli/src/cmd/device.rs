@@ -34,6 +34,12 @@ pub(crate) enum Disk {
         /// Gold image; a blank data disk without
         #[arg(long)]
         gold: Option<String>,
+        /// virtio, scsi, sata or ide; the device's without
+        #[arg(long)]
+        bus: Option<String>,
+        /// qcow2 or raw; the device's without
+        #[arg(long = "disk-format")]
+        disk_format: Option<String>,
     },
     /// Make a disk larger; it cannot become smaller
     Resize {
@@ -56,8 +62,10 @@ pub(crate) enum Disk {
 
 impl Disk {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        let (place, device, size, gold) = match self {
-            Self::Attach { place, device, size, gold } => (place, device, size, gold),
+        let (place, device, size, options) = match self {
+            Self::Attach { place, device, size, gold, bus, disk_format } => {
+                (place, device, size, [("gold", gold), ("bus", bus), ("format", disk_format)])
+            }
             Self::Resize { place, target, size } => {
                 let path = format!("{}/disks/{}", place.path()?, part(&target)?);
                 let body = json!({ "size": size });
@@ -70,8 +78,10 @@ impl Disk {
             }
         };
         let mut body = json!({"device": device, "size": size});
-        if let Some(gold) = gold {
-            body["gold"] = gold.into();
+        for (key, value) in options {
+            if let Some(value) = value {
+                body[key] = value.into();
+            }
         }
         let path = format!("{}/disks", place.path()?);
         let operation = client.change(Method::POST, &path, Some(&body)).await?;
@@ -93,6 +103,9 @@ pub(crate) enum Nic {
         /// Hardware address; minted without
         #[arg(long)]
         mac: Option<String>,
+        /// virtio, e1000, e1000e or rtl8139; the device's without
+        #[arg(long)]
+        model: Option<String>,
     },
     /// Print its counters since the guest's start
     Stats {
@@ -105,16 +118,20 @@ pub(crate) enum Nic {
 
 impl Nic {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        let (place, device, mac) = match self {
-            Self::Attach { place, device, mac } => (place, device, mac),
+        let (place, device, options) = match self {
+            Self::Attach { place, device, mac, model } => {
+                (place, device, [("mac", mac), ("model", model)])
+            }
             Self::Stats { place, mac } => {
                 let path = format!("{}/nics/{}/stats", place.path()?, part(&mac)?);
                 return measured(client, format, &path).await;
             }
         };
         let mut body = json!({ "device": device });
-        if let Some(mac) = mac {
-            body["mac"] = mac.into();
+        for (key, value) in options {
+            if let Some(value) = value {
+                body[key] = value.into();
+            }
         }
         let path = format!("{}/nics", place.path()?);
         let operation = client.change(Method::POST, &path, Some(&body)).await?;

@@ -7,6 +7,7 @@ pub(crate) mod nginx;
 pub(crate) mod operation;
 pub(crate) mod pki;
 pub(crate) mod records;
+pub(crate) mod seed;
 pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod tuning;

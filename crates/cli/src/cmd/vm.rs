@@ -62,9 +62,33 @@ pub(crate) struct Create {
     /// Memory in MiB
     #[arg(long, default_value_t = 1024)]
     memory: u64,
-    /// bios or uefi
+    /// Most virtual CPUs that it can be given while it runs
+    #[arg(long)]
+    vcpus_max: Option<u32>,
+    /// Most memory that it can be given while it runs, MiB
+    #[arg(long)]
+    memory_max: Option<u64>,
+    /// bios, uefi or uefi_secure
     #[arg(long)]
     firmware: Option<String>,
+    /// Give it a TPM 2.0
+    #[arg(long)]
+    tpm: bool,
+    /// CPU model, or host-model, host-passthrough, maximum
+    #[arg(long)]
+    cpu_model: Option<String>,
+    /// Machine type: q35, pc, virt
+    #[arg(long)]
+    machine: Option<String>,
+    /// vnc or none
+    #[arg(long)]
+    graphics: Option<String>,
+    /// Template of the host; the architecture's without
+    #[arg(long)]
+    template: Option<String>,
+    /// Variable of the template as NAME=VALUE; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    variable: Vec<String>,
     /// How cloud-init gets its seed: http, iso or none
     #[arg(long, default_value = "http")]
     seed: String,
@@ -254,7 +278,30 @@ impl Create {
             "name": self.name, "description": self.description, "vcpus": self.vcpus,
             "memory_mib": self.memory, "seed_mode": self.seed, "seed": self.seed()?,
         });
-        for (key, value) in [("arch", &self.arch), ("firmware", &self.firmware)] {
+        for (key, value) in
+            [("vcpus_max", self.vcpus_max.map(u64::from)), ("memory_mib_max", self.memory_max)]
+        {
+            if let Some(value) = value {
+                body[key] = value.into();
+            }
+        }
+        if self.tpm {
+            body["tpm"] = true.into();
+        }
+        for pair in &self.variable {
+            let (name, value) = pair.split_once('=').ok_or_else(|| {
+                Failure::Usage(format!("`{}` is no NAME=VALUE", pair.escape_debug()))
+            })?;
+            body["variables"][name] = value.into();
+        }
+        for (key, value) in [
+            ("arch", &self.arch),
+            ("firmware", &self.firmware),
+            ("cpu_model", &self.cpu_model),
+            ("machine", &self.machine),
+            ("graphics", &self.graphics),
+            ("template", &self.template),
+        ] {
             if let Some(value) = value {
                 body[key] = value.as_str().into();
             }

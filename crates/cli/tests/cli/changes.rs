@@ -326,3 +326,72 @@ fn what_is_measured_is_printed() {
         "s1"
     );
 }
+
+#[test]
+fn a_seed_is_checked_put_and_renewed() {
+    let server = Fake::always(200, operation("reseed", "succeeded"));
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let seed = write("seed.json", r#"{"hostname": "web2"}"#);
+    succeeds(&server.url, &["seed", "put", "host01", VM, &seed]);
+    succeeds(&server.url, &["seed", "renew", "host01", VM, "--new-instance"]);
+    let at = |rest: &str| format!("/v1/hosts/host01/vms/{VM}{rest}");
+    assert_eq!(server.lines(), [format!("PUT {}", at("/seed")), format!("POST {}", at("/reseed"))]);
+    assert_eq!(server.asked()[0].json(), json!({"hostname": "web2"}));
+    assert_eq!(server.asked()[1].json(), json!({"new_instance": true}));
+    // Linting asks nobody.
+    let good = write("good", "#cloud-config\npackages: [vim]\n");
+    assert_eq!(succeeds("https://127.0.0.1:1", &["seed", "lint", &good]), "");
+    let bad = write("bad", "#cloud-config\na:\n\tb: c\n");
+    let run = vmmctl("https://127.0.0.1:1", &["seed", "lint", &bad]);
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert!(run.out.contains("bad:3: error: a tab"), "{}", run.out);
+}
+
+#[test]
+fn the_options_of_hardware_are_passed_on() {
+    let server = Fake::always(200, operation("create", "succeeded"));
+    succeeds(
+        &server.url,
+        &[
+            "vm",
+            "create",
+            "host01",
+            "--name",
+            "w",
+            "--firmware",
+            "uefi_secure",
+            "--tpm",
+            "--vcpus-max",
+            "4",
+            "--memory-max",
+            "4096",
+            "--cpu-model",
+            "maximum",
+            "--variable",
+            "sound=ich9",
+        ],
+    );
+    let disk =
+        ["disk", "attach", "host01", VM, "--size", "1G", "--bus", "scsi", "--disk-format", "raw"];
+    succeeds(&server.url, &disk);
+    succeeds(&server.url, &["nic", "attach", "host01", VM, "--model", "e1000"]);
+    let guest = server.asked()[0].json();
+    for (key, value) in [
+        ("firmware", json!("uefi_secure")),
+        ("tpm", json!(true)),
+        ("vcpus_max", json!(4)),
+        ("memory_mib_max", json!(4096)),
+        ("cpu_model", json!("maximum")),
+        ("variables", json!({"sound": "ich9"})),
+    ] {
+        assert_eq!(guest[key], value, "{key}");
+    }
+    let device = server.asked()[1].json();
+    assert_eq!((&device["bus"], &device["format"]), (&json!("scsi"), &json!("raw")));
+    assert_eq!(server.asked()[2].json()["model"], "e1000");
+}

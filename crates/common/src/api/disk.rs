@@ -1,5 +1,7 @@
 //! Sizes, images and attachable things.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::host::Arch;
@@ -86,6 +88,76 @@ pub struct GoldImage {
     pub sha256: Option<String>,
 }
 
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($(#[$about])* $variant,)* }
+
+        impl $name {
+            /// libvirt's word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+words! {
+    /// Bus of a disk.
+    DiskBus {
+        /// Fast; needs a driver, which every Linux has.
+        #[default]
+        Virtio = "virtio",
+        /// virtio-scsi: many disks.
+        Scsi = "scsi",
+        /// AHCI; not while the guest runs.
+        Sata = "sata",
+        /// For old guests of machine `pc`; not while the guest runs.
+        Ide = "ide",
+    }
+}
+
+impl DiskBus {
+    /// How its targets begin.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Virtio => "vd",
+            Self::Scsi | Self::Sata => "sd",
+            Self::Ide => "hd",
+        }
+    }
+}
+
+words! {
+    /// Format of a disk's volume.
+    DiskFormat {
+        /// Thin, over the gold image, with snapshots.
+        #[default]
+        Qcow2 = "qcow2",
+        /// A full copy of the gold image; no snapshots.
+        Raw = "raw",
+    }
+}
+
+words! {
+    /// Model of an interface.
+    NicModel {
+        /// Fast; needs a driver, which every Linux has.
+        #[default]
+        Virtio = "virtio",
+        /// Intel 82540, for old guests.
+        E1000 = "e1000",
+        /// Intel 82574.
+        E1000e = "e1000e",
+        /// Realtek, for very old guests.
+        Rtl8139 = "rtl8139",
+    }
+}
+
 /// What an agent is asked to attach. Target letters are the agent's business.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -99,6 +171,15 @@ pub enum Attachment {
         /// Gold image to start from; none makes a data disk.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gold: Option<GoldImage>,
+        /// Bus; the device's when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bus: Option<DiskBus>,
+        /// Format; the device's when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        format: Option<DiskFormat>,
+        /// Values for variables that the device's template declares.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        variables: BTreeMap<String, String>,
     },
     /// A network interface.
     Nic {
@@ -107,6 +188,12 @@ pub enum Attachment {
         /// Fixed address; the agent mints one when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mac: Option<MacAddress>,
+        /// Model; the device's when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<NicModel>,
+        /// Values for variables that the device's template declares.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        variables: BTreeMap<String, String>,
     },
     /// A CD-ROM drive with the given medium.
     Cdrom {

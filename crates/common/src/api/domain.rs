@@ -17,6 +17,8 @@ pub enum Firmware {
     Bios,
     /// OVMF or AAVMF, with variables of the guest's own.
     Uefi,
+    /// The same with secure boot and the usual vendors' keys.
+    UefiSecure,
 }
 
 /// The screen.
@@ -100,10 +102,14 @@ pub struct DomainCreate {
     /// BIOS or UEFI.
     #[serde(default)]
     pub firmware: Firmware,
+    /// A TPM 2.0 of the guest's own (swtpm on the host).
+    #[serde(default)]
+    pub tpm: bool,
     /// The screen.
     #[serde(default)]
     pub graphics: Graphics,
-    /// libvirt CPU model; the best that the host gives when absent.
+    /// libvirt CPU model, or `host-model`, `host-passthrough`, `maximum`; the best that the host
+    /// gives when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<ResourceName>,
     /// Machine type; `q35` or `virt` when absent.

@@ -1,5 +1,7 @@
 //! What an agent says of its host.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{HostId, ResourceName};
@@ -53,6 +55,42 @@ pub struct HostInfo {
     pub devices: Vec<DeviceTemplate>,
     /// Names of the domain templates that the agent has.
     pub templates: Vec<ResourceName>,
+    /// Variables of each domain template: what a request may set beside the typed fields.
+    #[serde(default)]
+    pub template_variables: BTreeMap<ResourceName, BTreeMap<String, TemplateVariable>>,
+    /// Template files that the agent left out, and why.
+    #[serde(default)]
+    pub template_problems: Vec<String>,
+}
+
+/// A variable that a template declares.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateVariable {
+    /// For people; empty if the operator wrote none.
+    #[serde(default)]
+    pub help: String,
+    /// Value where a request names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// All values that are taken; any text if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_of: Vec<String>,
+}
+
+impl TemplateVariable {
+    /// Help, values and default in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = self.help.clone();
+        if !self.one_of.is_empty() {
+            text += &format!(" (one of {})", self.one_of.join(", "));
+        }
+        if let Some(default) = &self.default {
+            text += &format!(" [{default}]");
+        }
+        text.trim().to_owned()
+    }
 }
 
 /// What kind of device a device template makes.
@@ -76,6 +114,9 @@ pub struct DeviceTemplate {
     pub kind: DeviceKind,
     /// For people.
     pub description: String,
-    /// Its file, or `built-in`.
+    /// Its template, or `built-in`.
     pub template: String,
+    /// Variables of its template.
+    #[serde(default)]
+    pub variables: BTreeMap<String, TemplateVariable>,
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Attachment, DeviceRef, DiskSize, GoldImage, Medium, TargetName};
 use super::domain::DomainCreate;
+use super::seed::SeedSpec;
 use super::snapshot::SnapshotCreate;
 use super::tuning::DomainChange;
 use crate::error::Problem;
@@ -106,6 +107,17 @@ pub enum Work {
         /// Snapshot.
         name: ResourceName,
     },
+    /// Write its seed again, another one if given; media that hold it get the new one.
+    Reseed {
+        /// Which.
+        vm: VmId,
+        /// What it is told from now on; what it was told before when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<Box<SeedSpec>>,
+        /// Another instance id although the seed is the same.
+        #[serde(default)]
+        new_instance: bool,
+    },
     /// Stop it, prove it gone, undefine, remove its volumes and its seed.
     Delete {
         /// Which.
@@ -159,6 +171,7 @@ impl Work {
             | Self::CreateSnapshot { vm, .. }
             | Self::RevertSnapshot { vm, .. }
             | Self::DeleteSnapshot { vm, .. }
+            | Self::Reseed { vm, .. }
             | Self::Delete { vm }
             | Self::Attach { vm, .. }
             | Self::Detach { vm, .. }
@@ -184,6 +197,7 @@ impl Work {
             Self::CreateSnapshot { .. } => "create_snapshot",
             Self::RevertSnapshot { .. } => "revert_snapshot",
             Self::DeleteSnapshot { .. } => "delete_snapshot",
+            Self::Reseed { .. } => "reseed",
             Self::Delete { .. } => "delete",
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",

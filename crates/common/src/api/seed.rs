@@ -70,6 +70,26 @@ pub struct SeedRecord {
     pub committed: bool,
 }
 
+/// `GET /v1/seeds/{vm}`: a record, secrets included, and its instance; for the host's agent alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredSeed {
+    /// Instances that this guest has been, from 1; the instance id follows from it.
+    pub generation: u32,
+    /// What is rendered.
+    pub record: SeedRecord,
+}
+
+/// `POST /v1/hosts/{host}/vms/{vm}/reseed`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reseed {
+    /// Another instance id: cloud-init configures the guest anew at its next boot. Without it the
+    /// files are written again and the secrets can be read once more.
+    #[serde(default)]
+    pub new_instance: bool,
+}
+
 /// `PUT /v1/seeds/{vm}/callers`: the guest's NICs changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

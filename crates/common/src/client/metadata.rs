@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::Method;
 
 use super::http::{ClientError, Peer};
-use crate::api::seed::{BootTrace, SeedCallers, SeedPreview, SeedRecord};
+use crate::api::seed::{BootTrace, SeedCallers, SeedPreview, SeedRecord, StoredSeed};
 use crate::error::{ErrorCode, Problem};
 use crate::ids::{HostId, VmId};
 use crate::mtls::{Identity, Role, TlsFiles};
@@ -40,6 +40,17 @@ impl MetadataClient {
     /// Writes a guest's seed, replacing what was there.
     pub async fn put(&self, record: &SeedRecord) -> Result<(), Problem> {
         self.change(Method::PUT, &format!("/v1/seeds/{}", record.vm), Some(record)).await
+    }
+
+    /// Writes a guest's seed as the instance of that number; its secrets can be read again.
+    pub async fn put_as(&self, seed: &StoredSeed) -> Result<(), Problem> {
+        let path = format!("/v1/seeds/{}?generation={}", seed.record.vm, seed.generation);
+        self.change(Method::PUT, &path, Some(&seed.record)).await
+    }
+
+    /// What is there, secrets included.
+    pub async fn stored(&self, vm: VmId) -> Result<StoredSeed, Problem> {
+        self.peer.get(&format!("/v1/seeds/{vm}")).await
     }
 
     /// Tells who may read it.

@@ -10,3 +10,4 @@ pub(crate) mod read;
 pub(crate) mod spec;
 pub(crate) mod target;
 pub(crate) mod template;
+pub(crate) mod variables;

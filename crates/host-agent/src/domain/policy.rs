@@ -126,7 +126,7 @@ fn check_device(device: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> 
         return Err(refuse(format!("device <{name}> is not allowed")));
     }
     let allowed: &[&str] = match name {
-        "disk" => &["file", "network"],
+        "disk" => &["file"],
         "interface" => &["bridge", "network"],
         "serial" | "console" => &["pty"],
         "channel" => &["unix", "spicevmc"],
@@ -236,6 +236,7 @@ mod tests {
             disk("/pool/../etc/shadow"),
             disk("/pool"),
             "<devices><disk type='block'><driver type='raw'/><source dev='/dev/sda'/></disk></devices>".into(),
+            "<devices><disk type='network'><driver type='raw'/><source protocol='http' name='x'><host name='10.0.0.1'/></source></disk></devices>".into(),
             "<devices><disk type='file'><driver/><source file='/pool/x'/></disk></devices>".into(),
             "<devices><disk type='file'><driver type='qcow2'/><source file='/pool/x'/><backingStore type='file'/></disk></devices>".into(),
             "<devices><hostdev mode='subsystem'/></devices>".into(),

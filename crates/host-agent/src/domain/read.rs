@@ -108,6 +108,13 @@ pub(crate) fn has_pflash(xml: &str) -> bool {
         .any(|n| n.has_tag_name("loader") && n.attribute("type") == Some("pflash"))
 }
 
+/// Machine type of a definition (`pc-q35-7.2`).
+pub(crate) fn machine(xml: &str) -> String {
+    let Ok(document) = Document::parse(xml) else { return String::new() };
+    let os = child(document.root_element(), "os");
+    attribute(os.and_then(|os| child(os, "type")), "machine")
+}
+
 /// Target and format of each writable disk that has a source.
 pub(crate) fn disk_formats(xml: &str) -> Vec<(String, String)> {
     let Ok(document) = Document::parse(xml) else { return Vec::new() };

@@ -55,7 +55,6 @@ fn name_of(node: Node<'_, '_>) -> Option<String> {
 }
 
 /// Name of the device that a fragment describes.
-#[cfg(test)]
 pub(crate) fn device_name(fragment: &str) -> Option<String> {
     name_of(Document::parse(fragment).ok()?.root_element())
 }

@@ -1,9 +1,17 @@
 //! Templates of domains and devices (minijinja, Jinja2's syntax), values XML-escaped.
 //!
-//! Built in: one domain per architecture and the three devices. Operators add `<name>.xml.j2`
-//! files; a request may set the variables that a template itself names, and no others.
+//! Built in: one domain per architecture, and the devices. Operators add their own:
+//!
+//! ```text
+//!  template_dir/<name>.xml.j2          a domain          template_dir/<name>.vars.json
+//!  template_dir/device/<name>.xml.j2   a device          template_dir/device/<name>.vars.json
+//!  template_dir/vars.json              help for variables of all of them
+//! ```
+//!
+//! A file that is broken is left out and named in the log and in the host's record: the agent and
+//! the other templates are not held up by it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use minijinja::{AutoEscape, Environment, Value, context};
@@ -13,12 +21,17 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, ResourceName};
 
 use super::spec::DomainSpec;
+use super::variables::{self, Variables};
 
-const BUILT_IN: [(&str, &str); 7] = [
+const X86_64: &str = include_str!("../../templates/domain/x86_64.xml.j2");
+const AARCH64: &str = include_str!("../../templates/domain/aarch64.xml.j2");
+const DOMAINS: [(&str, &str, &str); 2] = [
+    ("x86_64", X86_64, include_str!("../../templates/domain/x86_64.vars.json")),
+    ("aarch64", AARCH64, include_str!("../../templates/domain/aarch64.vars.json")),
+];
+const PARTS: [(&str, &str); 5] = [
     ("metadata", include_str!("../../templates/domain/metadata.xml.j2")),
     ("snapshot", include_str!("../../templates/domain/snapshot.xml.j2")),
-    ("domain/x86_64", include_str!("../../templates/domain/x86_64.xml.j2")),
-    ("domain/aarch64", include_str!("../../templates/domain/aarch64.xml.j2")),
     ("device/disk-file", include_str!("../../templates/device/disk-file.xml.j2")),
     ("device/net-bridge", include_str!("../../templates/device/net-bridge.xml.j2")),
     ("device/cdrom", include_str!("../../templates/device/cdrom.xml.j2")),
@@ -26,7 +39,7 @@ const BUILT_IN: [(&str, &str); 7] = [
 /// Instructions that a rendering may take; the built-in ones need some thousand.
 const FUEL: u64 = 200_000;
 /// What we set ourselves: a request cannot.
-const OURS: [&str; 17] = [
+const OURS: [&str; 26] = [
     "virt_type",
     "name",
     "uuid",
@@ -39,12 +52,23 @@ const OURS: [&str; 17] = [
     "seed_serial",
     "machine",
     "uefi",
+    "secure_boot",
+    "tpm",
+    "cpu_mode",
     "cpu_model",
     "pcie",
     "console_log",
     "vnc",
     "spice",
+    "path",
+    "target",
+    "bus",
+    "format",
+    "mac",
+    "bridge",
 ];
+/// Set for interfaces only; a name that operators may want elsewhere.
+const MODEL: &str = "model";
 
 /// What the host adds to a request.
 pub(crate) struct HostFacts<'a> {
@@ -54,10 +78,33 @@ pub(crate) struct HostFacts<'a> {
     pub(crate) console_log_dir: &'a Path,
 }
 
+/// A disk to be rendered.
+pub(crate) struct DiskValues<'a> {
+    /// Its volume.
+    pub(crate) path: &'a str,
+    /// Target (`vda`).
+    pub(crate) target: &'a str,
+    /// libvirt's bus.
+    pub(crate) bus: &'a str,
+    /// libvirt's driver type.
+    pub(crate) format: &'a str,
+}
+
+/// An operator's device template, and values for its variables.
+#[derive(Clone, Copy)]
+pub(crate) struct Own<'a> {
+    /// Its name; the built-in one otherwise.
+    pub(crate) template: Option<&'a ResourceName>,
+    /// Values of the request.
+    pub(crate) variables: &'a BTreeMap<String, String>,
+}
+
 /// All templates of the host.
 pub(crate) struct Templates {
     environment: Environment<'static>,
-    names: Vec<ResourceName>,
+    domains: BTreeMap<ResourceName, Variables>,
+    devices: BTreeMap<ResourceName, Variables>,
+    problems: Vec<String>,
 }
 
 fn broken(name: &str, error: &minijinja::Error) -> Problem {
@@ -66,37 +113,119 @@ fn broken(name: &str, error: &minijinja::Error) -> Problem {
 }
 
 impl Templates {
-    /// Built-in ones, and `<name>.xml.j2` of `dir`; a file that does not parse is an error.
+    /// Built-in ones, and those of `dir`.
     pub(crate) fn load(dir: Option<&Path>) -> Result<Self, Problem> {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         environment.set_fuel(Some(FUEL));
-        for (name, text) in BUILT_IN {
+        for (name, text) in PARTS {
             environment.add_template(name, text).map_err(|error| broken(name, &error))?;
         }
-        let mut names = Vec::new();
-        for (name, text) in operator_files(dir)? {
-            environment
-                .add_template_owned(format!("operator/{name}"), text)
-                .map_err(|error| broken(name.as_str(), &error))?;
-            names.push(name);
+        let (domains, devices) = (BTreeMap::new(), BTreeMap::new());
+        let mut all = Self { environment, domains, devices, problems: Vec::new() };
+        for (name, text, help) in DOMAINS {
+            let bad = |why: String| Problem::new(ErrorCode::Internal, why);
+            all.add("domain", name, text.to_owned(), &variables::read(help).map_err(bad)?)
+                .map_err(bad)?;
         }
-        for arch in [Arch::X86_64, Arch::Aarch64] {
-            names.extend(ResourceName::parse(arch.as_str()));
+        if let Some(dir) = dir {
+            let help = all.help(&dir.join("vars.json"));
+            all.add_folder("domain", dir, &help);
+            all.add_folder("device", &dir.join("device"), &help);
         }
-        Ok(Self { environment, names })
+        for problem in &all.problems {
+            tracing::error!(problem, "a template file is left out");
+        }
+        Ok(all)
     }
 
-    /// Domain templates by name.
-    pub(crate) fn names(&self) -> Vec<ResourceName> {
-        self.names.clone()
+    /// Adds one; `kind` is `domain` or `device`.
+    fn add(
+        &mut self,
+        kind: &str,
+        name: &str,
+        text: String,
+        help: &Variables,
+    ) -> Result<(), String> {
+        let parsed = ResourceName::parse(name).map_err(|error| error.to_string())?;
+        let full = format!("own/{kind}/{name}");
+        if self.environment.get_template(&full).is_ok() {
+            return Err(format!("the name `{name}` is that of a built-in template"));
+        }
+        self.environment
+            .add_template_owned(full.clone(), text)
+            .map_err(|error| error.to_string())?;
+        let template = self.environment.get_template(&full).map_err(|error| error.to_string())?;
+        let named = template.undeclared_variables(false).into_iter();
+        let ours = |name: &String| {
+            OURS.contains(&name.as_str()) || (kind == "device" && name == MODEL) || name == "range"
+        };
+        let declared = named
+            .filter(|name| !ours(name))
+            .map(|name| (name.clone(), help.get(&name).cloned().unwrap_or_default()))
+            .collect();
+        let list = if kind == "domain" { &mut self.domains } else { &mut self.devices };
+        list.insert(parsed, declared);
+        Ok(())
+    }
+
+    /// A file of help; one that is absent says nothing.
+    fn help(&mut self, path: &Path) -> Variables {
+        let text = match fs_err::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Variables::new(),
+            Err(error) => {
+                self.problems.push(error.to_string());
+                return Variables::new();
+            }
+        };
+        variables::read(&text).unwrap_or_else(|why| {
+            self.problems.push(format!("{}: {why}", path.display()));
+            Variables::new()
+        })
+    }
+
+    fn add_folder(&mut self, kind: &str, dir: &Path, shared: &Variables) {
+        if !dir.exists() {
+            return;
+        }
+        let mut paths: Vec<_> = match fs_err::read_dir(dir) {
+            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+            Err(error) => return self.problems.push(error.to_string()),
+        };
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(stem) = name.and_then(|name| name.strip_suffix(".xml.j2")) else { continue };
+            let stem = stem.to_owned();
+            let mut help = shared.clone();
+            help.extend(self.help(&dir.join(format!("{stem}.vars.json"))));
+            let added = fs_err::read_to_string(&path)
+                .map_err(|error| error.to_string())
+                .and_then(|text| self.add(kind, &stem, text, &help));
+            if let Err(why) = added {
+                self.problems.push(format!("{}: {why}", path.display()));
+            }
+        }
+    }
+
+    /// Domain templates with their variables.
+    pub(crate) fn domains(&self) -> &BTreeMap<ResourceName, Variables> {
+        &self.domains
+    }
+
+    /// Variables of an operator's device template.
+    pub(crate) fn device_variables(&self, name: &ResourceName) -> Variables {
+        self.devices.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Files that were left out, and why.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.problems
     }
 
     fn render(&self, name: &str, values: Value) -> Result<String, Problem> {
-        let template = self.environment.get_template(name).map_err(|_| {
-            Problem::new(ErrorCode::NoSuchRecord, format!("no template `{name}` on this host"))
-                .hint("the host's templates are in its record")
-        })?;
+        let template = self.environment.get_template(name).map_err(|error| broken(name, &error))?;
         template.render(values).map_err(|error| broken(name, &error))
     }
 
@@ -107,43 +236,11 @@ impl Templates {
         host: &HostFacts<'_>,
     ) -> Result<String, Problem> {
         let create = spec.get();
-        let name = match &create.template {
-            Some(name)
-                if Arch::X86_64.as_str() != name.as_str()
-                    && Arch::Aarch64.as_str() != name.as_str() =>
-            {
-                format!("operator/{name}")
-            }
-            Some(name) => format!("domain/{name}"),
-            None => format!("domain/{}", create.arch.as_str()),
-        };
-        self.check_variables(&name, create)?;
-        let extra = Value::from(create.variables.clone());
-        self.render(&name, context! { ..values(create, host), ..extra })
-    }
-
-    fn check_variables(&self, name: &str, create: &DomainCreate) -> Result<(), Problem> {
-        if create.variables.is_empty() {
-            return Ok(());
-        }
-        // A template that is not there is told by the rendering.
-        let Ok(template) = self.environment.get_template(name) else { return Ok(()) };
-        let declared: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
-        let odd: Vec<&str> = create
-            .variables
-            .keys()
-            .map(String::as_str)
-            .filter(|key| OURS.contains(key) || !declared.contains(*key))
-            .collect();
-        if odd.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<String> =
-            odd.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
-        Err(Problem::new(
-            ErrorCode::InvalidValue,
-            format!("the template has no variable {}", names.join(", ")),
-        ))
+        let name = create.template.as_ref().map_or(create.arch.as_str(), ResourceName::as_str);
+        let declared = ResourceName::parse(name).ok().and_then(|name| self.domains.get(&name));
+        let declared = declared.ok_or_else(|| absent(name))?;
+        let extra = Value::from(variables::settle(declared, &create.variables)?);
+        self.render(&format!("own/domain/{name}"), context! { ..values(create, host), ..extra })
     }
 
     /// Our metadata block; libvirt adds its namespace.
@@ -156,14 +253,43 @@ impl Templates {
         self.render("snapshot", context! { name, description })
     }
 
+    fn render_device(
+        &self,
+        built_in: &str,
+        own: Own<'_>,
+        values: Value,
+    ) -> Result<String, Problem> {
+        let (name, declared) = match own.template {
+            None => (built_in.to_owned(), Variables::new()),
+            Some(name) => {
+                let declared = self.devices.get(name).ok_or_else(|| absent(name.as_str()))?;
+                (format!("own/device/{name}"), declared.clone())
+            }
+        };
+        let extra = Value::from(variables::settle(&declared, own.variables)?);
+        self.render(&name, context! { ..values, ..extra })
+    }
+
     /// A disk of the pool.
-    pub(crate) fn render_disk(&self, path: &str, target: &str) -> Result<String, Problem> {
-        self.render("device/disk-file", context! { path, target })
+    pub(crate) fn render_disk(
+        &self,
+        disk: &DiskValues<'_>,
+        own: Own<'_>,
+    ) -> Result<String, Problem> {
+        let DiskValues { path, target, bus, format } = *disk;
+        self.render_device("device/disk-file", own, context! { path, target, bus, format })
     }
 
     /// A NIC on a bridge.
-    pub(crate) fn render_nic(&self, mac: MacAddress, bridge: &str) -> Result<String, Problem> {
-        self.render("device/net-bridge", context! { mac => mac.to_string(), bridge })
+    pub(crate) fn render_nic(
+        &self,
+        mac: MacAddress,
+        bridge: &str,
+        model: &str,
+        own: Own<'_>,
+    ) -> Result<String, Problem> {
+        let values = context! { mac => mac.to_string(), bridge, model };
+        self.render_device("device/net-bridge", own, values)
     }
 
     /// A CD-ROM drive.
@@ -175,6 +301,27 @@ impl Templates {
     ) -> Result<String, Problem> {
         self.render("device/cdrom", context! { path, target, bus })
     }
+}
+
+fn absent(name: &str) -> Problem {
+    Problem::new(ErrorCode::NoSuchRecord, format!("no template `{name}` on this host"))
+        .hint("the host's templates are in its record")
+}
+
+/// libvirt's mode for what was asked, and the best that the machine gives otherwise.
+fn cpu(create: &DomainCreate, host: &HostFacts<'_>) -> (String, Option<String>) {
+    let kvm = host.virt_type == "kvm";
+    let (mode, model) = match create.cpu_model.as_ref().map(ResourceName::as_str) {
+        Some(mode @ ("host-model" | "host-passthrough" | "maximum")) => (mode, None),
+        Some(model) => ("custom", Some(model)),
+        None => match (create.arch, kvm) {
+            (Arch::X86_64, true) => ("host-model", None),
+            (Arch::Aarch64, true) => ("host-passthrough", None),
+            (Arch::X86_64, false) => ("maximum", None),
+            (Arch::Aarch64, false) => ("custom", Some("cortex-a57")),
+        },
+    };
+    (mode.to_owned(), model.map(str::to_owned))
 }
 
 fn values(create: &DomainCreate, host: &HostFacts<'_>) -> Value {
@@ -198,6 +345,7 @@ fn values(create: &DomainCreate, host: &HostFacts<'_>) -> Value {
     // `nocloud-net`: with plain `nocloud` cloud-init 22.4 looks for local media only.
     let seed_serial = (create.seed_mode == SeedMode::Http)
         .then(|| format!("ds=nocloud-net;s=http://169.254.169.254/{}/", create.id));
+    let (cpu_mode, cpu_model) = cpu(create, host);
     context! {
         virt_type => host.virt_type,
         name => create.name.as_str(),
@@ -211,111 +359,16 @@ fn values(create: &DomainCreate, host: &HostFacts<'_>) -> Value {
         seed_serial,
         machine,
         pcie => machine.contains("q35") || machine.starts_with("virt"),
-        uefi => create.firmware == Firmware::Uefi,
-        cpu_model => create.cpu_model.as_ref().map(ResourceName::as_str),
+        uefi => create.firmware != Firmware::Bios,
+        secure_boot => create.firmware == Firmware::UefiSecure,
+        tpm => create.tpm,
+        cpu_mode,
+        cpu_model,
         console_log => host.console_log_dir.join(format!("console.{}.log", create.id)).to_string_lossy(),
         vnc => create.graphics == Graphics::Vnc,
         spice => create.graphics == Graphics::Spice,
     }
 }
 
-fn operator_files(dir: Option<&Path>) -> Result<Vec<(ResourceName, String)>, Problem> {
-    let Some(dir) = dir.filter(|dir| dir.exists()) else { return Ok(Vec::new()) };
-    let bad = |error: std::io::Error| Problem::new(ErrorCode::Internal, error.to_string());
-    let mut files = Vec::new();
-    for entry in fs_err::read_dir(dir).map_err(bad)? {
-        let path = entry.map_err(bad)?.path();
-        let stem =
-            path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".xml.j2"));
-        if let Some(stem) = stem {
-            files.push((ResourceName::parse(stem)?, fs_err::read_to_string(&path).map_err(bad)?));
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::spec::tests::request;
-    use super::super::{policy, read};
-    use super::*;
-    use crate::hypervisor::RawDomain;
-    use vmmgr_common::api::domain::DomainState;
-
-    fn render(create: &DomainCreate) -> Result<String, Problem> {
-        let host = HostFacts { virt_type: "qemu", console_log_dir: "/var/log/vmmgr".as_ref() };
-        Templates::load(None)?.render_domain(&DomainSpec::try_from(create)?, &host)
-    }
-
-    #[test]
-    fn hostile_text_stays_text() {
-        let mut create = request(Arch::X86_64, Firmware::Bios);
-        create.description =
-            "</description><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'/>{{ 7*7 }}".into();
-        create.record.tenant = "a&b<c>\"'".into();
-        let xml = render(&create).unwrap();
-        let document = roxmltree::Document::parse(&xml).unwrap();
-        assert!(!xml.contains("<qemu:"));
-        policy::check(&xml, &["/var/log/vmmgr".into()]).unwrap();
-        let described = document.descendants().find(|n| n.has_tag_name("description")).unwrap();
-        assert_eq!(described.text(), Some(create.description.as_str()));
-        let raw = RawDomain {
-            id: create.id,
-            xml,
-            state: DomainState::ShutOff,
-            memory_kib: 1,
-            cpu_time_ns: 0,
-            autostart: false,
-        };
-        let domain = read::parse(&raw).unwrap();
-        assert_eq!(domain.record.tenant, create.record.tenant);
-        assert_eq!(domain.vcpus_max, 2);
-    }
-
-    #[test]
-    fn every_architecture_and_firmware_passes_the_policy() {
-        for (arch, firmware, graphics) in [
-            (Arch::X86_64, Firmware::Bios, Graphics::Vnc),
-            (Arch::X86_64, Firmware::Uefi, Graphics::Spice),
-            (Arch::X86_64, Firmware::Bios, Graphics::None),
-            (Arch::Aarch64, Firmware::Uefi, Graphics::Vnc),
-        ] {
-            let mut create = request(arch, firmware);
-            create.graphics = graphics;
-            let xml = render(&create).unwrap();
-            assert_eq!(xml.contains("<graphics type='spice'>"), graphics == Graphics::Spice);
-            assert_eq!(xml.contains("<graphics type='vnc'>"), graphics == Graphics::Vnc);
-            policy::check(&xml, &["/var/log/vmmgr".into()]).unwrap();
-            assert_eq!(xml.contains("pflash"), firmware == Firmware::Uefi);
-            assert!(xml.contains("ds=nocloud-net;s=http:"));
-        }
-    }
-
-    #[test]
-    fn only_variables_that_the_template_declares_are_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let text = include_str!("../../templates/domain/x86_64.xml.j2")
-            .replace("<clock offset='utc'/>", "<clock offset='{{ clock }}'/>");
-        fs_err::write(dir.path().join("clocked.xml.j2"), text).unwrap();
-        let templates = Templates::load(Some(dir.path())).unwrap();
-        let host = HostFacts { virt_type: "qemu", console_log_dir: "/l".as_ref() };
-        let mut create = request(Arch::X86_64, Firmware::Bios);
-        create.template = Some(ResourceName::parse("clocked").unwrap());
-        create.variables.insert("clock".into(), "localtime".into());
-        let xml = templates.render_domain(&DomainSpec::try_from(&create).unwrap(), &host).unwrap();
-        assert!(xml.contains("offset='localtime'"));
-        for odd in ["nope", "uuid", "virt_type"] {
-            let mut create = create.clone();
-            create.variables.insert(odd.into(), "x".into());
-            let problem = templates
-                .render_domain(&DomainSpec::try_from(&create).unwrap(), &host)
-                .unwrap_err();
-            assert_eq!(problem.status, 422, "{odd}");
-        }
-        create.template = Some(ResourceName::parse("absent").unwrap());
-        let problem =
-            templates.render_domain(&DomainSpec::try_from(&create).unwrap(), &host).unwrap_err();
-        assert_eq!(problem.status, 404);
-    }
-}
+mod tests;

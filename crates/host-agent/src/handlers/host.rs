@@ -6,7 +6,7 @@ use vmmgr_common::api::inventory::Inventory;
 use vmmgr_common::error::Problem;
 
 use crate::config::{DeviceConfig, VirtType};
-use crate::ops::Engine;
+use crate::ops::{Context, Engine};
 
 /// What the host is.
 pub(super) async fn host(engine: web::Data<Engine>) -> Result<web::Json<HostInfo>, Problem> {
@@ -31,12 +31,14 @@ pub(super) async fn host(engine: web::Data<Engine>) -> Result<web::Json<HostInfo
         cpu_mhz: raw.cpu_mhz,
         memory_bytes: raw.memory_bytes,
         memory_free_bytes: raw.memory_free_bytes,
-        devices: context.devices.iter().map(device).collect(),
-        templates: context.templates.names(),
+        devices: context.devices.iter().map(|config| device(context, config)).collect(),
+        templates: context.templates.domains().keys().cloned().collect(),
+        template_variables: context.templates.domains().clone(),
+        template_problems: context.templates.problems().to_vec(),
     }))
 }
 
-fn device(config: &DeviceConfig) -> DeviceTemplate {
+fn device(context: &Context, config: &DeviceConfig) -> DeviceTemplate {
     let (kind, description) = match config {
         DeviceConfig::Disk { description, .. } => (DeviceKind::Disk, description),
         DeviceConfig::Net { description, .. } => (DeviceKind::Net, description),
@@ -46,7 +48,11 @@ fn device(config: &DeviceConfig) -> DeviceTemplate {
         name: config.name().clone(),
         kind,
         description: description.clone(),
-        template: "built-in".to_owned(),
+        template: config.template().map_or_else(|| "built-in".to_owned(), ToString::to_string),
+        variables: config
+            .template()
+            .map(|name| context.templates.device_variables(name))
+            .unwrap_or_default(),
     }
 }
 

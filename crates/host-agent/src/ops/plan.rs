@@ -1,17 +1,19 @@
 //! From work to steps. Looks, decides and changes nothing: what is refused here has no effect.
 
+mod devices;
+mod seed;
 mod tune;
 
-use vmmgr_common::api::disk::{Attachment, DeviceRef, DiskSize, GoldImage, Medium};
+use vmmgr_common::api::disk::DeviceRef;
 use vmmgr_common::api::domain::{Disk, DomainCreate, DomainState, SeedMode};
 use vmmgr_common::api::operation::{Outcome, Work};
 use vmmgr_common::api::seed::SeedRecord;
 use vmmgr_common::error::{ErrorCode, Problem};
-use vmmgr_common::ids::{MacAddress, ResourceName, VmId};
+use vmmgr_common::ids::{MacAddress, VmId};
 
 use super::Context;
 use super::step::{Step, Tune};
-use crate::config::{DeviceConfig, VirtType};
+use crate::config::VirtType;
 use crate::domain::spec::DomainSpec;
 use crate::domain::target::{self, Found};
 use crate::domain::template::HostFacts;
@@ -53,11 +55,14 @@ pub(super) async fn make(context: &Context, work: &Work) -> Result<Planned, Prob
         }
         Work::RevertSnapshot { vm, name } => tune::revert_snapshot(context, *vm, name).await,
         Work::DeleteSnapshot { vm, name } => tune::delete_snapshot(context, *vm, name).await,
+        Work::Reseed { vm, seed, new_instance } => {
+            seed::reseed(context, *vm, seed.as_deref(), *new_instance).await
+        }
         Work::Delete { vm } => delete(context, *vm).await,
-        Work::Attach { vm, attachment } => attach(context, *vm, attachment).await,
+        Work::Attach { vm, attachment } => devices::attach(context, *vm, attachment).await,
         Work::Detach { vm, device } => detach(context, *vm, device).await,
         Work::ChangeMedium { vm, device, medium } => {
-            change_medium(context, *vm, device, medium).await
+            devices::change_medium(context, *vm, device, medium).await
         }
         Work::ImportImage { gold } => Ok(vec![Step::EnsureImage { gold: gold.clone() }].into()),
     }
@@ -80,6 +85,15 @@ async fn create(context: &Context, create: &DomainCreate) -> Result<Vec<Step>, P
         virt_type: if context.virt_type == VirtType::Kvm { "kvm" } else { "qemu" },
         console_log_dir: &context.console_log_dir,
     };
+    if host.virt_type != "kvm"
+        && create.cpu_model.as_ref().is_some_and(|m| m.as_str().starts_with("host-"))
+    {
+        return Err(Problem::new(
+            ErrorCode::InvalidValue,
+            format!("cpu_model: host {} emulates, guests cannot have its CPU", context.host),
+        )
+        .hint("ask for `maximum` or a named model"));
+    }
     let xml = context.templates.render_domain(&spec, &host)?;
     policy::check(&xml, &context.roots())?;
     let mut steps = Vec::new();
@@ -117,6 +131,7 @@ struct Guest {
     raw: RawDomain,
     definition: String,
     arch: String,
+    machine: String,
     description: String,
     macs: Vec<MacAddress>,
     disks: Vec<Disk>,
@@ -130,6 +145,7 @@ impl Guest {
             Problem::new(ErrorCode::HypervisorFailed, format!("guest {vm}: its XML cannot be read"))
         })?;
         Ok(Self {
+            machine: read::machine(&raw.xml),
             raw,
             definition,
             arch: domain.arch,
@@ -162,172 +178,6 @@ impl Guest {
                 Problem::new(ErrorCode::NoSuchDevice, format!("guest {vm} has no {name}"))
             })
     }
-}
-
-fn device<'a>(context: &'a Context, name: &ResourceName) -> Result<&'a DeviceConfig, Problem> {
-    context.devices.iter().find(|device| device.name() == name).ok_or_else(|| {
-        Problem::new(
-            ErrorCode::NoSuchRecord,
-            format!("host {} has no device `{name}`", context.host),
-        )
-        .hint("the host's devices are in its record (`GET /v1/hosts/{host}`)")
-    })
-}
-
-fn wrong_kind(name: &ResourceName, wanted: &str) -> Problem {
-    Problem::new(ErrorCode::InvalidValue, format!("device `{name}` is no {wanted}"))
-}
-
-async fn attach(context: &Context, vm: VmId, attachment: &Attachment) -> Result<Planned, Problem> {
-    let guest = Guest::read(context, vm).await?;
-    if guest.disks.len() + guest.macs.len() >= MOST_SLOTS {
-        return Err(Problem::new(
-            ErrorCode::WrongState,
-            format!("guest {vm} has {MOST_SLOTS} disks and interfaces, there is no slot left"),
-        ));
-    }
-    match attachment {
-        Attachment::Disk { device: name, size, gold } => match device(context, name)? {
-            DeviceConfig::Disk { .. } => {
-                attach_disk(context, vm, &guest, *size, gold.as_ref()).await
-            }
-            _ => Err(wrong_kind(name, "disk")),
-        },
-        Attachment::Nic { device: name, mac } => match device(context, name)? {
-            DeviceConfig::Net { bridge, .. } => attach_nic(context, vm, &guest, bridge, *mac),
-            _ => Err(wrong_kind(name, "network device")),
-        },
-        Attachment::Cdrom { device: name, medium } => match device(context, name)? {
-            DeviceConfig::Iso { .. } => attach_cdrom(context, vm, &guest, medium),
-            _ => Err(wrong_kind(name, "CD-ROM drive")),
-        },
-    }
-}
-
-async fn attach_disk(
-    context: &Context,
-    vm: VmId,
-    guest: &Guest,
-    size: DiskSize,
-    gold: Option<&GoldImage>,
-) -> Result<Planned, Problem> {
-    context.room(LEAST_ROOM).await?;
-    let target = guest.next_target("vd");
-    let path = context.volumes.path_for(&target, vm);
-    let xml = context.templates.render_disk(&path, &target)?;
-    policy::check_fragment(&xml, &context.roots())?;
-    let mut steps = Vec::new();
-    if let Some(gold) = gold {
-        steps.push(Step::EnsureImage { gold: gold.clone() });
-    }
-    steps.push(Step::CreateVolume { vm, path, size, gold: gold.cloned() });
-    steps.push(Step::Attach { vm, xml, device: target.clone() });
-    Ok(Planned { steps, outcome: Outcome { target: Some(target), ..Outcome::default() } })
-}
-
-fn attach_nic(
-    context: &Context,
-    vm: VmId,
-    guest: &Guest,
-    bridge: &ResourceName,
-    mac: Option<MacAddress>,
-) -> Result<Planned, Problem> {
-    let mac = mac.unwrap_or_default();
-    let taken =
-        context.inventory.snapshot().domains.iter().any(|d| d.nics.iter().any(|n| n.mac == mac));
-    if taken || guest.macs.contains(&mac) {
-        return Err(Problem::new(
-            ErrorCode::AlreadyExists,
-            format!("address {mac} is in use on host {}", context.host),
-        ));
-    }
-    let xml = context.templates.render_nic(mac, bridge.as_str())?;
-    policy::check_fragment(&xml, &context.roots())?;
-    let mut macs = guest.macs.clone();
-    macs.push(mac);
-    // The seed service first: a running guest may ask as soon as the interface is there.
-    let steps = vec![
-        Step::SetCallers { vm, macs, old: guest.macs.clone() },
-        Step::Attach { vm, xml, device: mac.to_string() },
-    ];
-    Ok(Planned { steps, outcome: Outcome { mac: Some(mac), ..Outcome::default() } })
-}
-
-fn attach_cdrom(
-    context: &Context,
-    vm: VmId,
-    guest: &Guest,
-    medium: &Medium,
-) -> Result<Planned, Problem> {
-    if guest.running() {
-        return Err(Problem::new(
-            ErrorCode::WrongState,
-            format!("guest {vm} runs; a CD-ROM drive cannot be plugged in"),
-        )
-        .hint("shut it down first; a medium can be changed while it runs"));
-    }
-    let target = guest.next_target("sd");
-    let (mut steps, path) = medium_path(context, vm, medium)?;
-    let bus = cdrom_bus(&guest.arch, "sata");
-    let xml = context.templates.render_cdrom(path.as_deref(), &target, bus)?;
-    policy::check_fragment(&xml, &context.roots())?;
-    steps.push(Step::Attach { vm, xml, device: target.clone() });
-    Ok(Planned { steps, outcome: Outcome { target: Some(target), ..Outcome::default() } })
-}
-
-/// The medium's file, and what has to be done to have it.
-fn medium_path(
-    context: &Context,
-    vm: VmId,
-    medium: &Medium,
-) -> Result<(Vec<Step>, Option<String>), Problem> {
-    match medium {
-        Medium::Empty => Ok((Vec::new(), None)),
-        Medium::Seed => {
-            let path = context.volumes.seed_path(vm);
-            Ok((vec![Step::WriteSeedIso { vm, path: path.clone() }], Some(path)))
-        }
-        Medium::Iso { path } => {
-            let real = fs_err::canonicalize(path).ok().filter(|real| {
-                real.is_file() && context.local_roots.iter().any(|root| real.starts_with(root))
-            });
-            match real {
-                Some(real) => Ok((Vec::new(), Some(real.to_string_lossy().into_owned()))),
-                None => Err(Problem::new(
-                    ErrorCode::InvalidValue,
-                    format!(
-                        "`{}` is not a file in an allowed folder of host {}",
-                        path.escape_debug(),
-                        context.host
-                    ),
-                )
-                .hint("put the ISO below one of the agent's local_roots")),
-            }
-        }
-    }
-}
-
-async fn change_medium(
-    context: &Context,
-    vm: VmId,
-    device: &DeviceRef,
-    medium: &Medium,
-) -> Result<Planned, Problem> {
-    let guest = Guest::read(context, vm).await?;
-    let (name, found) = guest.find(vm, device)?;
-    if found.device != "cdrom" {
-        return Err(Problem::new(
-            ErrorCode::InvalidValue,
-            format!("{name} of guest {vm} is no CD-ROM drive"),
-        ));
-    }
-    let (mut steps, path) = medium_path(context, vm, medium)?;
-    let xml = context.templates.render_cdrom(path.as_deref(), &name, &found.bus)?;
-    policy::check_fragment(&xml, &context.roots())?;
-    let old = (!found.source.is_empty()).then_some(found.source.as_str());
-    let old_xml = context.templates.render_cdrom(old, &name, &found.bus)?;
-    steps.push(Step::Update { vm, xml, old_xml });
-    Ok(Planned { steps, outcome: Outcome { target: Some(name), ..Outcome::default() } })
 }
 
 async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Planned, Problem> {

@@ -8,9 +8,9 @@ mod tune;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use vmmgr_common::api::disk::{DiskSize, GoldImage};
+use vmmgr_common::api::disk::{DiskFormat, DiskSize, GoldImage};
 use vmmgr_common::api::domain::DomainState;
-use vmmgr_common::api::seed::{SeedCallers, SeedRecord};
+use vmmgr_common::api::seed::{SeedCallers, SeedRecord, StoredSeed};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, OperationId, VmId};
 
@@ -31,6 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) enum Step {
     /// Write a seed, closed to the guest; undo: remove it.
     PutSeed { record: Box<SeedRecord> },
+    /// Write a seed anew; undo: the one of before, as the instance that it was.
+    ReplaceSeed { seed: Box<StoredSeed>, old: Box<StoredSeed> },
     /// Open a seed; no undo: the step before takes the seed away as a whole.
     CommitSeed { vm: VmId },
     /// Write the seed as an ISO into the pool; undo: remove the file.
@@ -40,7 +42,14 @@ pub(crate) enum Step {
     /// Bring a gold image; no undo: the next disk wants it too.
     EnsureImage { gold: GoldImage },
     /// Make a volume; undo: delete it.
-    CreateVolume { vm: VmId, path: String, size: DiskSize, gold: Option<GoldImage> },
+    CreateVolume {
+        vm: VmId,
+        path: String,
+        size: DiskSize,
+        gold: Option<GoldImage>,
+        #[serde(default)]
+        format: DiskFormat,
+    },
     /// Attach a device; undo: detach it.
     Attach { vm: VmId, xml: String, device: String },
     /// Take a device away; undo: attach it again.
@@ -72,6 +81,7 @@ impl Step {
     pub(crate) fn line(&self) -> String {
         match self {
             Self::PutSeed { .. } => "writing the seed".into(),
+            Self::ReplaceSeed { .. } => "writing the seed anew".into(),
             Self::CommitSeed { .. } => "opening the seed".into(),
             Self::WriteSeedIso { .. } => "writing the seed as an ISO".into(),
             Self::Define { .. } => "defining the guest".into(),
@@ -105,6 +115,7 @@ impl Step {
         let hypervisor = &context.hypervisor;
         let done: Result<(), HypervisorError> = match self {
             Self::PutSeed { record } => return context.put_seed(record).await,
+            Self::ReplaceSeed { seed, .. } => return context.replace_seed(seed).await,
             Self::CommitSeed { vm } => return context.commit_seed(*vm).await,
             Self::WriteSeedIso { vm, path } => {
                 context.journal.own_volume(path, *vm, operation).await?;
@@ -113,9 +124,10 @@ impl Step {
             Self::EnsureImage { gold } => {
                 return context.images.ensure(gold, progress).await.map(drop);
             }
-            Self::CreateVolume { vm, path, size, gold } => {
+            Self::CreateVolume { vm, path, size, gold, format } => {
                 context.journal.own_volume(path, *vm, operation).await?;
-                return context.create_volume(path, *size, gold.as_ref(), progress).await;
+                let disk = (*size, *format);
+                return context.create_volume(path, disk, gold.as_ref(), progress).await;
             }
             Self::Tune(tune) => return tune.run(context, again).await,
             Self::SetCallers { vm, macs, .. } => return context.set_callers(*vm, macs).await,
@@ -156,6 +168,7 @@ impl Step {
                 | Self::Undefine { .. }
                 | Self::DeleteVolume { .. }
                 | Self::DeleteSeed { .. }
+                | Self::Tune(Tune::RevertSnapshot { .. } | Tune::DeleteSnapshot { .. })
         )
     }
 
@@ -169,6 +182,7 @@ impl Step {
     pub(crate) async fn undo(&self, context: &Context) -> Result<(), Problem> {
         match self {
             Self::PutSeed { record } => context.delete_seed(record.vm).await,
+            Self::ReplaceSeed { old, .. } => context.replace_seed(old).await,
             Self::WriteSeedIso { path, .. } | Self::CreateVolume { path, .. } => {
                 context.delete_volume(path).await
             }
@@ -305,6 +319,21 @@ impl Context {
         self.metadata.as_ref().ok_or_else(|| self.no_metadata())?.put(record).await
     }
 
+    async fn replace_seed(&self, seed: &StoredSeed) -> Result<(), Problem> {
+        self.metadata.as_ref().ok_or_else(|| self.no_metadata())?.put_as(seed).await
+    }
+
+    /// A guest's seed as it is stored.
+    pub(super) async fn stored_seed(&self, vm: VmId) -> Result<StoredSeed, Problem> {
+        match self.metadata.as_ref().ok_or_else(|| self.no_metadata())?.stored(vm).await {
+            Err(problem) if problem.code == ErrorCode::NoSuchVm => Err(Problem::new(
+                ErrorCode::WrongState,
+                format!("guest {vm} was made without a seed"),
+            )),
+            other => other,
+        }
+    }
+
     async fn commit_seed(&self, vm: VmId) -> Result<(), Problem> {
         self.metadata.as_ref().ok_or_else(|| self.no_metadata())?.commit(vm).await
     }
@@ -334,16 +363,15 @@ impl Context {
     async fn create_volume(
         &self,
         path: &str,
-        size: DiskSize,
+        (size, format): (DiskSize, DiskFormat),
         gold: Option<&GoldImage>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), Problem> {
-        match gold {
-            Some(gold) => {
-                let base = self.images.ensure(gold, progress).await?;
-                self.volumes.create_overlay(&base, path, size).await
-            }
-            None => self.volumes.create_blank(path, size).await,
+        let Some(gold) = gold else { return self.volumes.create_blank(path, size, format).await };
+        let base = self.images.ensure(gold, progress).await?;
+        match format {
+            DiskFormat::Qcow2 => self.volumes.create_overlay(&base, path, size).await,
+            DiskFormat::Raw => self.volumes.create_copy(&base, path, size, progress).await,
         }
     }
 

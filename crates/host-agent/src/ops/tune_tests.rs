@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vmmgr_common::api::disk::DiskSize;
+use vmmgr_common::api::disk::{DiskFormat, DiskSize};
 use vmmgr_common::api::domain::{Domain, DomainState};
 use vmmgr_common::api::operation::{Operation, OperationRequest};
 use vmmgr_common::error::{ErrorCode, Problem};
@@ -178,7 +178,11 @@ async fn a_disk_only_grows_and_only_if_it_is_one() {
     // A volume of ours is grown by qemu-img while the guest is off.
     let path = bench.dir.path().join("pool/a.qcow2").to_string_lossy().into_owned();
     let context = bench.engine.context();
-    context.volumes.create_blank(&path, DiskSize::parse("64M").unwrap()).await.unwrap();
+    context
+        .volumes
+        .create_blank(&path, DiskSize::parse("64M").unwrap(), DiskFormat::Qcow2)
+        .await
+        .unwrap();
     context.journal.own_volume(&path, bench.vm, OperationId::new()).await.unwrap();
     bench.run(resize("vda", "2G")).await.unwrap();
     let info = std::process::Command::new("qemu-img")

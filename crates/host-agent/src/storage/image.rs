@@ -10,22 +10,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use vmmgr_common::api::disk::GoldImage;
 use vmmgr_common::error::{ErrorCode, Problem};
 
+use super::download::download;
 use super::inspect::{Format, inspect};
+use super::origin::Origins;
 use super::sink::Sink;
-use super::{io_problem, qemu_img};
+use super::{io_problem, qemu_img, scp};
 
 /// Read and written at once.
 const CHUNK: usize = 1 << 20;
-/// Pieces of a download that may wait for the disk.
-const ARRIVING: usize = 64;
-/// Between two lines of progress, bytes.
-const TELL_EVERY: u64 = 256 << 20;
 
 /// An imported image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +49,8 @@ struct Record {
 pub(crate) struct Images {
     dir: PathBuf,
     local_roots: Vec<PathBuf>,
+    origins: Origins,
     under_way: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    http: reqwest::Client,
-}
-
-fn origin_failed(uri: &str, why: &str) -> Problem {
-    Problem::new(ErrorCode::OriginFailed, format!("gold image {uri}: {why}"))
 }
 
 impl Images {
@@ -70,14 +64,12 @@ impl Images {
                 fs_err::remove_file(entry.path()).map_err(bad)?;
             }
         }
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(std::time::Duration::from_secs(10))
-            .read_timeout(std::time::Duration::from_secs(60))
-            .build()
-            .map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))?;
-        Ok(Self { dir, local_roots, under_way: Mutex::default(), http })
+        Ok(Self { dir, local_roots, origins: Origins::default(), under_way: Mutex::default() })
+    }
+
+    /// The same with origins to download from; there are none otherwise.
+    pub(crate) fn with_origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
     }
 
     /// The image on this host; imports it if it is not there. Asked twice at once, it is imported once.
@@ -105,7 +97,16 @@ impl Images {
         let part = self.dir.join(format!(".part-{}", uuid::Uuid::new_v4().simple()));
         let brought = match &origin {
             Some((path, _)) => copy(path.clone(), part.clone()).await,
-            None => self.download(&gold.uri, &part, progress).await,
+            None if gold.uri.starts_with("ssh://") => {
+                match scp::copy(&self.origins, &gold.uri, &part).await {
+                    Ok(()) => hash(part.clone()).await,
+                    Err(problem) => Err(problem),
+                }
+            }
+            None => {
+                let pinned = gold.sha256.is_some();
+                download(&self.origins, &gold.uri, &part, pinned, progress).await
+            }
         };
         let done = match brought {
             Ok(sha256) => judge(&part).await.and_then(|()| {
@@ -122,15 +123,17 @@ impl Images {
 
     /// Path and stamp of a local origin; none for one that is downloaded.
     fn origin(&self, gold: &GoldImage) -> Result<Option<(PathBuf, String)>, Problem> {
-        if gold.uri.starts_with("https://") || gold.uri.starts_with("http://") {
-            return Ok(None);
+        if ["https://", "http://", "ssh://"].iter().any(|scheme| gold.uri.starts_with(scheme)) {
+            return self.origins.judge(&gold.uri).map(|_| None);
         }
         let refuse = |why: &str| {
             Problem::new(
                 ErrorCode::InvalidValue,
                 format!("uri: `{}` {why}", gold.uri.escape_debug()),
             )
-            .hint("expected http://, https:// or a path below one of the agent's local_roots")
+            .hint(
+                "expected http://, https://, ssh:// or a path below one of the agent's local_roots",
+            )
         };
         if !gold.uri.starts_with('/') {
             return Err(refuse("is neither a URL nor an absolute path"));
@@ -176,7 +179,18 @@ impl Images {
             ));
         }
         let bad = |error: std::io::Error| io_problem("cannot finish", part, &error);
-        let file = std::fs::File::open(part).map_err(bad)?;
+        let mut file = std::fs::File::open(part).map_err(bad)?;
+        let (found, length) = (inspect(&mut file)?, file.metadata().map_err(bad)?.len());
+        if length > self.origins.max_bytes || found.virtual_size > self.origins.max_virtual_bytes {
+            return Err(Problem::new(
+                ErrorCode::UnfitImage,
+                format!(
+                    "gold image {}: a file of {length} bytes with a disk of {} is larger than this host takes",
+                    record.uri, found.virtual_size
+                ),
+            )
+            .hint("see max_bytes and max_virtual_bytes in [origins] of the agent's configuration"));
+        }
         file.set_permissions(std::fs::Permissions::from_mode(0o444)).map_err(bad)?;
         file.sync_all().map_err(bad)?;
         let path = self.dir.join(format!("{}.img", record.sha256));
@@ -192,56 +206,6 @@ impl Images {
         fs_err::write(&fresh, text).and_then(|()| fs_err::rename(&fresh, &note)).map_err(bad)?;
         self.base(&record.sha256)
     }
-
-    async fn download(
-        &self,
-        uri: &str,
-        part: &Path,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<String, Problem> {
-        let response = self
-            .http
-            .get(uri)
-            .send()
-            .await
-            .map_err(|error| origin_failed(uri, &error.to_string()))?;
-        if !response.status().is_success() {
-            return Err(origin_failed(uri, &format!("the origin answered {}", response.status())));
-        }
-        let expected = response.content_length();
-        let mut body = response.bytes_stream();
-        let sink = Sink::create(part)?;
-        // The network is read while the disk is written.
-        let (to_disk, mut arriving) = tokio::sync::mpsc::channel::<Bytes>(ARRIVING);
-        let written = tokio::task::spawn_blocking(move || {
-            let mut sink = sink;
-            while let Some(bytes) = arriving.blocking_recv() {
-                sink.write(bytes)?;
-            }
-            sink.finish()
-        });
-        let (mut length, mut told) = (0_u64, 0_u64);
-        while let Some(bytes) = body.next().await {
-            let bytes = bytes.map_err(|error| origin_failed(uri, &error.to_string()))?;
-            length += bytes.len() as u64;
-            if to_disk.send(bytes).await.is_err() {
-                // It has failed and says why below.
-                break;
-            }
-            if length - told >= TELL_EVERY {
-                told = length;
-                progress(format!("{} MiB", length >> 20));
-            }
-        }
-        drop(to_disk);
-        let sha256 = joined(written.await)?;
-        match expected {
-            Some(expected) if expected != length => {
-                Err(origin_failed(uri, &format!("{length} of {expected} bytes came")))
-            }
-            _ => Ok(sha256),
-        }
-    }
 }
 
 /// Our own look at the header first; only then does another program read it.
@@ -256,6 +220,22 @@ async fn judge(part: &Path) -> Result<(), Problem> {
 
 fn joined<T>(done: Result<Result<T, Problem>, tokio::task::JoinError>) -> Result<T, Problem> {
     done.map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))?
+}
+
+/// SHA-256 of a file that another program wrote.
+async fn hash(path: PathBuf) -> Result<String, Problem> {
+    let work = move || -> Result<String, Problem> {
+        let bad = |error: std::io::Error| io_problem("cannot read", &path, &error);
+        let mut input = std::fs::File::open(&path).map_err(bad)?;
+        let (mut digest, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
+        loop {
+            match input.read(&mut buffer).map_err(bad)? {
+                0 => return Ok(digest.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+                count => digest.update(&buffer[..count]),
+            }
+        }
+    };
+    joined(tokio::task::spawn_blocking(work).await)
 }
 
 /// Copies a local origin while hashing.
@@ -278,84 +258,4 @@ async fn copy(from: PathBuf, to: PathBuf) -> Result<String, Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn gold(uri: &str) -> GoldImage {
-        serde_json::from_value(serde_json::json!({"name": "g", "arch": "x86_64", "uri": uri}))
-            .unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_image_is_imported_once_and_again_when_its_origin_changes() {
-        let dir = tempfile::tempdir().unwrap();
-        let (source, store) = (dir.path().join("src"), dir.path().join("store"));
-        fs_err::create_dir(&source).unwrap();
-        let file = source.join("g.raw");
-        fs_err::write(&file, vec![7; 4096]).unwrap();
-        let images = Images::new(store.clone(), vec![source.clone()]).unwrap();
-        let lines = Mutex::new(0);
-        let tell = |_: String| *lines.lock().unwrap() += 1;
-        let gold_record = gold(file.to_str().unwrap());
-        let (a, b) =
-            tokio::join!(images.ensure(&gold_record, &tell), images.ensure(&gold_record, &tell));
-        assert_eq!(a.unwrap(), b.unwrap());
-        assert_eq!(*lines.lock().unwrap(), 1);
-        fs_err::write(&file, vec![8; 8192]).unwrap();
-        assert_eq!(images.ensure(&gold_record, &tell).await.unwrap().virtual_size, 8192);
-        assert_eq!(*lines.lock().unwrap(), 2);
-    }
-
-    #[tokio::test]
-    async fn an_image_that_was_cut_off_is_told_from_a_whole_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let (source, store) = (dir.path().join("src"), dir.path().join("store"));
-        fs_err::create_dir(&source).unwrap();
-        let raw: Vec<u8> =
-            (0..4_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
-        fs_err::write(source.join("raw"), raw).unwrap();
-        let done = std::process::Command::new("qemu-img")
-            .args(["convert", "-f", "raw", "-O", "qcow2", "raw", "whole"])
-            .current_dir(&source)
-            .status();
-        assert!(done.unwrap().success());
-        let whole = fs_err::read(source.join("whole")).unwrap();
-        fs_err::write(source.join("cut"), &whole[..whole.len() / 2]).unwrap();
-        let images = Images::new(store.clone(), vec![source.clone()]).unwrap();
-        let at = |name: &str| gold(source.join(name).to_str().unwrap());
-        let problem = images.ensure(&at("cut"), &|_| {}).await.unwrap_err();
-        assert_eq!((problem.status, problem.code), (422, ErrorCode::UnfitImage), "{problem}");
-        assert_eq!(fs_err::read_dir(&store).unwrap().count(), 0);
-        images.ensure(&at("whole"), &|_| {}).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn bad_origins_leave_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let (source, store) = (dir.path().join("src"), dir.path().join("store"));
-        fs_err::create_dir(&source).unwrap();
-        fs_err::write(source.join("odd"), b"x").unwrap();
-        fs_err::write(dir.path().join("outside.raw"), vec![0; 512]).unwrap();
-        std::os::unix::fs::symlink(dir.path().join("outside.raw"), source.join("link.raw"))
-            .unwrap();
-        let images = Images::new(store.clone(), vec![source.clone()]).unwrap();
-        let at = |name: &str| source.join(name).to_string_lossy().into_owned();
-        for (uri, status) in [
-            (at("odd"), 422),
-            (at("absent"), 422),
-            (at("link.raw"), 422),
-            (at("../outside.raw"), 422),
-            ("relative.raw".into(), 422),
-            ("file:///etc/passwd".into(), 422),
-            ("http://127.0.0.1:1/x".into(), 502),
-        ] {
-            let problem = images.ensure(&gold(&uri), &|_| {}).await.expect_err(&uri);
-            assert_eq!(problem.status, status, "{uri}: {problem}");
-        }
-        fs_err::write(source.join("good"), vec![1; 512]).unwrap();
-        let mut pinned = gold(&at("good"));
-        pinned.sha256 = Some("00".repeat(32));
-        assert_eq!(images.ensure(&pinned, &|_| {}).await.unwrap_err().code, ErrorCode::UnfitImage);
-        assert_eq!(fs_err::read_dir(&store).unwrap().count(), 0);
-    }
-}
+mod tests;

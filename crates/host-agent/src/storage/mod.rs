@@ -1,8 +1,12 @@
 //! Disks and images on this host. What qemu-img is asked to do is fixed by us, word for word.
 
+mod download;
 pub(crate) mod image;
 pub(crate) mod inspect;
+pub(crate) mod label;
+pub(crate) mod origin;
 mod qemu_img;
+mod scp;
 mod sink;
 pub(crate) mod volume;
 

@@ -6,7 +6,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use vmmgr_common::api::disk::DiskSize;
+use vmmgr_common::api::disk::{DiskFormat, DiskSize};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::VmId;
 
@@ -30,10 +30,10 @@ impl Volumes {
     }
 
     /// A fresh path for the guest's disk at `target`.
-    pub(crate) fn path_for(&self, target: &str, vm: VmId) -> String {
+    pub(crate) fn path_for(&self, target: &str, vm: VmId, format: DiskFormat) -> String {
         let random = uuid::Uuid::new_v4().simple().to_string();
         self.dir
-            .join(format!("{target}-{vm}-{}.qcow2", &random[..8]))
+            .join(format!("{target}-{vm}-{}.{}", &random[..8], format.as_str()))
             .to_string_lossy()
             .into_owned()
     }
@@ -51,32 +51,56 @@ impl Volumes {
         path: &str,
         size: DiskSize,
     ) -> Result<(), Problem> {
-        if size.bytes() < base.virtual_size {
-            return Err(Problem::new(
-                ErrorCode::InvalidValue,
-                format!(
-                    "size: {} bytes are asked for, the gold image holds {}",
-                    size.bytes(),
-                    base.virtual_size
-                ),
-            )
-            .hint("ask for at least the gold image's size"));
-        }
+        check_holds(base, size)?;
         let backing = base.path.to_string_lossy().into_owned();
         let format = base.format.as_str();
-        self.create(path, &["-b", &backing, "-F", format], size).await
+        self.create(path, DiskFormat::Qcow2, &["-b", &backing, "-F", format], size).await
+    }
+
+    /// A raw disk of `size` that begins as a copy of `base`. The copy may take as long as it needs;
+    /// it has its name only when it is whole.
+    pub(crate) async fn create_copy(
+        &self,
+        base: &Base,
+        path: &str,
+        size: DiskSize,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), Problem> {
+        check_holds(base, size)?;
+        let (path, fresh) = self.places(path)?;
+        progress(format!("copying {} MiB", base.virtual_size >> 20));
+        let made = copy_and_grow(base, &fresh, size).await;
+        let made = match made {
+            Ok(()) => settle(&fresh, &path).await,
+            Err(problem) => Err(problem),
+        };
+        if made.is_err() {
+            remove(&fresh).await?;
+        }
+        made
     }
 
     /// An empty thin disk.
-    pub(crate) async fn create_blank(&self, path: &str, size: DiskSize) -> Result<(), Problem> {
-        self.create(path, &[], size).await
+    pub(crate) async fn create_blank(
+        &self,
+        path: &str,
+        size: DiskSize,
+        format: DiskFormat,
+    ) -> Result<(), Problem> {
+        self.create(path, format, &[], size).await
     }
 
-    async fn create(&self, path: &str, extra: &[&str], size: DiskSize) -> Result<(), Problem> {
+    async fn create(
+        &self,
+        path: &str,
+        format: DiskFormat,
+        extra: &[&str],
+        size: DiskSize,
+    ) -> Result<(), Problem> {
         let (path, fresh) = self.places(path)?;
         let bytes = size.bytes().to_string();
         let fresh_text = fresh.to_string_lossy().into_owned();
-        let mut args = vec!["create", "-q", "-f", "qcow2"];
+        let mut args = vec!["create", "-q", "-f", format.as_str()];
         args.extend(extra);
         args.extend(["--", &fresh_text, &bytes]);
         let made = match qemu_img::run(&args).await {
@@ -92,9 +116,12 @@ impl Volumes {
     /// Makes a disk that no guest has open larger.
     pub(crate) async fn grow(&self, path: &str, size: DiskSize) -> Result<(), Problem> {
         let (path, _) = self.places(path)?;
+        // The name is ours, and so tells the format.
+        let raw = path.extension().is_some_and(|extension| extension == "raw");
+        let format = if raw { DiskFormat::Raw } else { DiskFormat::Qcow2 }.as_str();
         let path = path.to_string_lossy().into_owned();
-        qemu_img::run(&["resize", "-q", "-f", "qcow2", "--", &path, &size.bytes().to_string()])
-            .await
+        let bytes = size.bytes().to_string();
+        qemu_img::run(&["resize", "-q", "-f", format, "--", &path, &bytes]).await
     }
 
     /// Writes a small file (a seed) into the pool.
@@ -134,6 +161,29 @@ impl Volumes {
     }
 }
 
+fn check_holds(base: &Base, size: DiskSize) -> Result<(), Problem> {
+    if size.bytes() >= base.virtual_size {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ErrorCode::InvalidValue,
+        format!(
+            "size: {} bytes are asked for, the gold image holds {}",
+            size.bytes(),
+            base.virtual_size
+        ),
+    )
+    .hint("ask for at least the gold image's size"))
+}
+
+async fn copy_and_grow(base: &Base, fresh: &Path, size: DiskSize) -> Result<(), Problem> {
+    let (from, to) = (base.path.to_string_lossy(), fresh.to_string_lossy());
+    let format = base.format.as_str();
+    qemu_img::run(&["convert", "-q", "-f", format, "-O", "raw", "-m", "1", "-W", "--", &from, &to])
+        .await?;
+    qemu_img::run(&["resize", "-q", "-f", "raw", "--", &to, &size.bytes().to_string()]).await
+}
+
 /// Makes the finished file durable under its name.
 async fn settle(fresh: &Path, path: &Path) -> Result<(), Problem> {
     let (fresh, path) = (fresh.to_owned(), path.to_owned());
@@ -165,23 +215,29 @@ mod tests {
     use super::*;
     use crate::storage::inspect::Format;
 
+    const QCOW2: DiskFormat = DiskFormat::Qcow2;
+
     #[tokio::test]
     async fn a_disk_is_whole_or_absent_and_deleting_twice_is_fine() {
         let dir = tempfile::tempdir().unwrap();
         let volumes = Volumes::new(dir.path().to_owned());
         let vm = VmId::new();
-        let path = volumes.path_for("vda", vm);
-        assert_ne!(path, volumes.path_for("vda", vm));
-        volumes.create_blank(&path, DiskSize::parse("16M").unwrap()).await.unwrap();
+        let path = volumes.path_for("vda", vm, QCOW2);
+        assert_ne!(path, volumes.path_for("vda", vm, QCOW2));
+        volumes.create_blank(&path, DiskSize::parse("16M").unwrap(), QCOW2).await.unwrap();
         let base =
             Base { path: path.clone().into(), format: Format::Qcow2, virtual_size: 16 << 20 };
         let small = volumes
-            .create_overlay(&base, &volumes.path_for("vdb", vm), DiskSize::parse("8M").unwrap())
+            .create_overlay(
+                &base,
+                &volumes.path_for("vdb", vm, QCOW2),
+                DiskSize::parse("8M").unwrap(),
+            )
             .await
             .unwrap_err();
         assert_eq!(small.status, 422);
         let broken = Base { path: dir.path().join("absent"), ..base.clone() };
-        let over = volumes.path_for("vdb", vm);
+        let over = volumes.path_for("vdb", vm, QCOW2);
         assert!(
             volumes.create_overlay(&broken, &over, DiskSize::parse("1G").unwrap()).await.is_err()
         );
@@ -192,5 +248,28 @@ mod tests {
         }
         assert!(volumes.delete("/etc/passwd").await.is_err());
         assert!(volumes.delete(&format!("{}/../x", dir.path().display())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_raw_copy_of_a_gold_image_is_whole_or_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(dir.path().to_owned());
+        let vm = VmId::new();
+        let path = volumes.path_for("vda", vm, QCOW2);
+        volumes.create_blank(&path, DiskSize::parse("16M").unwrap(), QCOW2).await.unwrap();
+        let base = Base { path: path.into(), format: Format::Qcow2, virtual_size: 16 << 20 };
+        let copy = volumes.path_for("vdb", vm, DiskFormat::Raw);
+        assert!(copy.ends_with(".raw"));
+        let size = DiskSize::parse("32M").unwrap();
+        volumes.create_copy(&base, &copy, size, &|_| {}).await.unwrap();
+        assert_eq!(fs_err::metadata(&copy).unwrap().len(), 32 << 20);
+        volumes.grow(&copy, DiskSize::parse("64M").unwrap()).await.unwrap();
+        assert_eq!(fs_err::metadata(&copy).unwrap().len(), 64 << 20);
+        // A conversion that breaks off leaves no part of a disk.
+        let before = fs_err::read_dir(dir.path()).unwrap().count();
+        let broken = Base { format: Format::Raw, path: dir.path().join("absent"), ..base };
+        let never = volumes.path_for("vdc", vm, DiskFormat::Raw);
+        assert!(volumes.create_copy(&broken, &never, size, &|_| {}).await.is_err());
+        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), before);
     }
 }

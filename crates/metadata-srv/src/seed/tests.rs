@@ -264,3 +264,15 @@ fn the_iso_reads_the_same_in_other_tools() {
         }
     }
 }
+
+#[test]
+fn no_file_of_a_seed_switches_cloud_init_off() {
+    let seed = rendered(full());
+    for file in [&seed.meta_data, &seed.vendor_data, &seed.user_data, &seed.network_config] {
+        let text = String::from_utf8_lossy(file);
+        assert!(
+            !text.contains("cloud-init.disabled") && !text.contains("disabled: true"),
+            "{text}"
+        );
+    }
+}

@@ -243,3 +243,17 @@ async fn secrets_are_locked_after_their_window_across_restarts_until_written_aga
     guests.store.put(record).unwrap();
     assert!(vendor_data(&guests).await.contains("$6$"));
 }
+
+/// A 404 of either is asked for ten times, a second apart, at every boot.
+#[tokio::test]
+async fn vendor_data_and_network_config_are_there_even_when_nothing_is_to_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let guests = guests(dir.path(), true);
+    let vm = VmId::parse(MINE).unwrap();
+    let record = SeedRecord { vm, spec: SeedSpec::default(), macs: vec![mac(1)], committed: true };
+    guests.store.put(record).unwrap();
+    for file in ["user-data", "vendor-data", "network-config"] {
+        let answer = ask(&guests, &get(&format!("/{MINE}/{file}")), via(ME)).await;
+        assert_eq!(answer.status(), 200, "{file}");
+    }
+}

@@ -122,3 +122,23 @@ fn changes_of_a_missing_seed_are_404() {
     assert_eq!(store.set_callers(vm(), vec![]).unwrap_err().status, 404);
     assert_eq!(store.preview(vm()).unwrap_err().status, 404);
 }
+
+#[test]
+fn a_seed_is_written_again_as_the_same_or_as_another_instance() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store.put(record("a")).unwrap();
+    store.note_read(vm()).unwrap();
+    let window = chrono::TimeDelta::zero();
+    assert!(store.get(vm()).unwrap().locked(window));
+    let stored = store.require(vm()).unwrap().stored();
+    assert_eq!(stored.generation, 1);
+    store.put_as(stored.record.clone(), Some(1)).unwrap();
+    assert!(!store.get(vm()).unwrap().locked(window), "the secrets can be read again");
+    assert!(meta_data(&store).contains(&format!("\"instance-id\": \"{}\"", vm())));
+    store.put_as(stored.record.clone(), Some(2)).unwrap();
+    assert!(meta_data(&store).contains(&format!("\"instance-id\": \"{}-2\"", vm())));
+    // Taking it back makes the instance of before, not a third one.
+    store.put_as(stored.record.clone(), Some(stored.generation)).unwrap();
+    assert_eq!(store.require(vm()).unwrap().stored(), stored);
+}

@@ -26,6 +26,7 @@ fn hands(step: &Step) -> (Hand, Hand) {
     use Hand::{Disk, Hypervisor, Seeds};
     match step {
         Step::PutSeed { .. } => (Seeds("put"), Seeds("delete")),
+        Step::ReplaceSeed { .. } => (Seeds("put"), Seeds("put")),
         Step::CommitSeed { .. } => (Seeds("commit"), Disk),
         Step::WriteSeedIso { .. } => (Seeds("iso"), Disk),
         Step::Define { .. } => (Hypervisor("define"), Hypervisor("undefine")),
