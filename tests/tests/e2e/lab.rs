@@ -134,6 +134,11 @@ impl Lab {
         self.peace.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As [`Lab::alone`], but the demo guest may still be booting: for what it does not notice.
+    pub(crate) fn alone_but_demo(&self) -> RwLockWriteGuard<'_, ()> {
+        self.peace.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is left of a guest on the host: names of files that carry its id.
     pub(crate) fn leftovers(&self, vm: &str) -> Vec<String> {
         let mut found = Vec::new();

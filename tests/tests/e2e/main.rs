@@ -16,6 +16,7 @@
 mod api;
 mod bad_input;
 mod boot;
+mod browser;
 mod firmware;
 mod guest;
 mod lab;
