@@ -53,8 +53,8 @@ fn a_second_host_joins_with_certificates_of_its_own_and_under_no_other_name() {
     let config = fs_err::read_to_string(root.join("etc/vmmgr/agent.toml")).unwrap();
     assert!(config.contains("host = \"host02\""), "{config}");
     let config = config
-        .replace("/run/credentials/vmmgr-host-agent.service", &out)
         .replace("/var/", &format!("{}/var/", root.display()))
+        .replace("/run/credentials/vmmgr-host-agent.service", &out)
         .replace("path = \"/storage\"", &format!("path = \"{}/storage\"", root.display()))
         .replace("qemu:///system", "test:///default");
     let path = root.join("agent.toml");
