@@ -126,7 +126,7 @@ fn absent(vm: &str) -> Problem {
 async fn info() -> web::Json<Value> {
     web::Json(json!({"host": "host01", "arch": "x86_64", "guest_archs": ["x86_64"],
         "virt_type": "qemu", "libvirt_version": "9.0.0", "hypervisor_version": "7.2.0", "cpus": 2,
-        "cpu_mhz": 2000, "memory_bytes": 8, "memory_free_bytes": 4, "templates": [],
+        "cpu_mhz": 2000, "memory_bytes": 8_589_934_592_u64, "memory_free_bytes": 4, "templates": [],
         "devices": [
             {"name": "local-disk", "kind": "disk", "description": "d", "template": "built-in"},
             {"name": "net-br-ext", "kind": "net", "description": "n", "template": "built-in"},
@@ -348,8 +348,11 @@ impl Stack {
     }
 
     async fn listening(&self) -> bool {
-        let open =
-            async |address: SocketAddr| tokio::net::TcpStream::connect(address).await.is_ok();
+        // Where nobody listens, a connection from a port to itself comes about at times.
+        let open = async |address: SocketAddr| {
+            let stream = tokio::net::TcpStream::connect(address).await;
+            stream.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
+        };
         open(self.gateway).await && open(self.agent).await
     }
 
@@ -404,6 +407,12 @@ impl Stack {
         body: Option<Value>,
     ) -> (u16, Value) {
         read(self.send(role, method, path, body).await).await
+    }
+
+    /// File of a certificate of this role.
+    pub(crate) fn certificate(&self, role: PeerRole, instance: &str) -> std::path::PathBuf {
+        let ca = Ca::load(self.dir.path()).unwrap();
+        issue(&ca, self.dir.path(), role, instance).cert
     }
 
     /// A client with a certificate of this role, and the gateway's address.

@@ -205,7 +205,6 @@ impl Fleet {
     }
 
     /// True if some host has the guest.
-    #[cfg(test)]
     pub(crate) fn knows(&self, vm: VmId) -> bool {
         self.all().values().any(|view| view.guest(vm).is_some())
     }

@@ -49,7 +49,14 @@ impl Arguments {
 
     /// The arguments of a request, all of which must be among `known`.
     pub(crate) fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
-        let arguments = Self::parse(request.query_string())?;
+        Self::for_account(request.query_string(), known)
+    }
+
+    /// As [`Self::of`]. What belongs to a link may stand there too and means nothing: an account
+    /// says in the path which guest it means.
+    pub(crate) fn for_account(query: &str, known: &[&str]) -> Result<Self, Problem> {
+        let mut arguments = Self::parse(query)?;
+        arguments.0.retain(|known| !["k", "e", "host", "uuid"].contains(&known.name.as_str()));
         arguments.only(known)?;
         Ok(arguments)
     }

@@ -100,6 +100,16 @@ enum Command {
     Screenshot(cmd::console::Screenshot),
     /// What the serial line of a guest said
     ConsoleLog(cmd::console::ConsoleLog),
+    /// Links with which somebody without an account drives one guest
+    #[command(subcommand)]
+    Link(cmd::link::Link),
+    /// Addresses that new guests can be given
+    #[command(subcommand)]
+    Address(cmd::address::Address),
+    /// Read record files in, with a report of what does not resolve
+    Import(cmd::transfer::Import),
+    /// Write the record files
+    Export(cmd::transfer::Export),
     /// Operations
     #[command(subcommand)]
     Op(cmd::operation::Op),
@@ -156,6 +166,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Vnc(vnc) => vnc.run(&client).await,
         Command::Screenshot(screenshot) => screenshot.run(&client).await,
         Command::ConsoleLog(log) => log.run(&client).await,
+        Command::Link(link) => link.run(&client, format).await,
+        Command::Address(address) => address.run(&client, format).await,
+        Command::Import(import) => import.run(&client, format).await,
+        Command::Export(export) => export.run(&client, format).await,
         Command::Op(op) => op.run(&client, format).await,
         Command::Pki(_) | Command::Nginx(_) => Ok(()),
     }

@@ -22,6 +22,7 @@ mod guest;
 mod lab;
 mod lifecycle;
 mod outages;
+mod readme;
 mod second_host;
 mod seeds;
 mod services;

@@ -1,12 +1,16 @@
 //! The application: what the two faces of the API share. Knows no HTTP.
 
+pub(crate) mod addresses;
+pub(crate) mod archive;
 pub(crate) mod consoles;
+pub(crate) mod hooks;
 pub(crate) mod hosts;
 pub(crate) mod housekeeping;
 pub(crate) mod links;
 pub(crate) mod operations;
 pub(crate) mod records;
 mod settled;
+pub(crate) mod transfer;
 pub(crate) mod users;
 pub(crate) mod vms;
 

@@ -124,6 +124,10 @@ impl App {
         };
         let _way = OnTheWay::begin(self, &record);
         self.accept(&record).await?;
+        // After the record: a reservation without an operation would never be given back.
+        if let Err(problem) = self.reserve_for(host, &request).await {
+            return self.fail(record, problem).await;
+        }
         match agent.submit(&request, how.wait).await {
             Ok(operation) => {
                 record.operation = operation;
@@ -167,6 +171,14 @@ impl App {
             }
             Err(_) => {}
         }
+        self.fail(record, problem).await
+    }
+
+    async fn fail(
+        &self,
+        mut record: OperationRecord,
+        problem: Problem,
+    ) -> Result<OperationRecord, Problem> {
         record.operation.state = OperationState::Failed;
         record.operation.ended_at = Some(now());
         record.operation.problem = Some(problem.clone());

@@ -1,7 +1,7 @@
 //! Records of gold images and ISOs.
 
 use serde::{Deserialize, Serialize};
-use vmmgr_common::api::disk::GoldImage;
+use vmmgr_common::api::disk::{DiskSize, GoldImage};
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::ResourceName;
@@ -18,11 +18,14 @@ pub(crate) struct ImageRecord {
     pub(crate) name: ResourceName,
     /// Guests that can boot it.
     pub(crate) arch: Arch,
-    /// `https://…`, `http://…` or a path on the hosts.
+    /// `https://…`, `http://…`, `ssh://…` or a path on the hosts.
     pub(crate) uri: String,
     /// Digest that the file must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<String>,
+    /// Virtual size; disks made from it are at least as large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<DiskSize>,
     /// For people.
     #[serde(default)]
     pub(crate) description: String,
@@ -55,34 +58,56 @@ fn no_such(what: &str, name: &str) -> Problem {
     Problem::new(ErrorCode::NoSuchRecord, format!("no {what} `{}`", name.escape_debug()))
 }
 
+fn exists(what: &str, name: &str) -> Problem {
+    Problem::new(ErrorCode::AlreadyExists, format!("{what} `{name}` exists"))
+}
+
+fn checked_image(mut image: ImageRecord) -> Result<ImageRecord, Problem> {
+    check_line("uri", &image.uri, 2000)?;
+    check_line("description", &image.description, 1000)?;
+    let starts = ["https://", "http://", "ssh://", "/"];
+    if !starts.iter().any(|start| image.uri.starts_with(start)) {
+        return Err(refuse(
+            "uri",
+            "expected https://, http://, ssh:// or an absolute path on the hosts",
+        ));
+    }
+    let digest = |text: &String| {
+        text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+    };
+    if !image.sha256.as_ref().is_none_or(digest) {
+        return Err(refuse("sha256", "expected 64 lower-case hex digits"));
+    }
+    image.modified = super::operations::now();
+    Ok(image)
+}
+
+fn checked_iso(mut iso: IsoRecord) -> Result<IsoRecord, Problem> {
+    check_line("path", &iso.path, 2000)?;
+    check_line("description", &iso.description, 1000)?;
+    if !iso.path.starts_with('/') {
+        return Err(refuse("path", "expected an absolute path on the hosts"));
+    }
+    iso.modified = super::operations::now();
+    Ok(iso)
+}
+
 impl App {
     /// Adds a gold image; hosts fetch it when a disk first asks for it.
-    pub(crate) async fn add_image(&self, mut image: ImageRecord) -> Result<ImageRecord, Problem> {
-        check_line("uri", &image.uri, 2000)?;
-        check_line("description", &image.description, 1000)?;
-        let known =
-            ["https://", "http://", "ssh://", "/"].iter().any(|start| image.uri.starts_with(start));
-        if !known {
-            return Err(refuse(
-                "uri",
-                "expected https://, http://, ssh:// or an absolute path on the hosts",
-            ));
-        }
-        let digest = |text: &String| {
-            text.len() == 64
-                && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
-        };
-        if !image.sha256.as_ref().is_none_or(digest) {
-            return Err(refuse("sha256", "expected 64 lower-case hex digits"));
-        }
-        image.modified = super::operations::now();
+    pub(crate) async fn add_image(&self, image: ImageRecord) -> Result<ImageRecord, Problem> {
+        let image = checked_image(image)?;
         let key = format!("{}/{}", image.name, image.arch.as_str());
         if !self.store.insert(Table::Images, &key, &to_text(&image)?).await? {
-            return Err(Problem::new(
-                ErrorCode::AlreadyExists,
-                format!("gold image `{key}` exists"),
-            ));
+            return Err(exists("gold image", &key));
         }
+        Ok(image)
+    }
+
+    /// Writes a gold image, over what was there.
+    pub(crate) async fn put_image(&self, image: ImageRecord) -> Result<ImageRecord, Problem> {
+        let image = checked_image(image)?;
+        let key = format!("{}/{}", image.name, image.arch.as_str());
+        self.store.put(Table::Images, &key, &to_text(&image)?).await?;
         Ok(image)
     }
 
@@ -99,11 +124,21 @@ impl App {
     }
 
     /// The gold image that a guest of `arch` means by `name`.
-    pub(crate) async fn gold(&self, name: &ResourceName, arch: &str) -> Result<GoldImage, Problem> {
+    /// It must fit into a disk of `size`.
+    pub(crate) async fn gold(
+        &self,
+        name: &ResourceName,
+        arch: &str,
+        size: DiskSize,
+    ) -> Result<GoldImage, Problem> {
         let key = format!("{name}/{arch}");
         let text = self.store.get(Table::Images, &key).await?;
         let text = text.ok_or_else(|| no_such("gold image", &key))?;
-        let ImageRecord { name, arch, uri, sha256, .. } = from_text(&text)?;
+        let ImageRecord { name, arch, uri, sha256, size: least, .. } = from_text(&text)?;
+        if let Some(least) = least.filter(|least| *least > size) {
+            let gib = least.bytes().div_ceil(1 << 30);
+            return Err(refuse("size", &format!("gold image `{key}` needs at least {gib}G")));
+        }
         Ok(GoldImage { name, arch, uri, sha256 })
     }
 
@@ -121,19 +156,18 @@ impl App {
     }
 
     /// Adds an ISO.
-    pub(crate) async fn add_iso(&self, mut iso: IsoRecord) -> Result<IsoRecord, Problem> {
-        check_line("path", &iso.path, 2000)?;
-        check_line("description", &iso.description, 1000)?;
-        if !iso.path.starts_with('/') {
-            return Err(refuse("path", "expected an absolute path on the hosts"));
-        }
-        iso.modified = super::operations::now();
+    pub(crate) async fn add_iso(&self, iso: IsoRecord) -> Result<IsoRecord, Problem> {
+        let iso = checked_iso(iso)?;
         if !self.store.insert(Table::Isos, iso.name.as_str(), &to_text(&iso)?).await? {
-            return Err(Problem::new(
-                ErrorCode::AlreadyExists,
-                format!("ISO `{}` exists", iso.name),
-            ));
+            return Err(exists("ISO", iso.name.as_str()));
         }
+        Ok(iso)
+    }
+
+    /// Writes an ISO, over what was there.
+    pub(crate) async fn put_iso(&self, iso: IsoRecord) -> Result<IsoRecord, Problem> {
+        let iso = checked_iso(iso)?;
+        self.store.put(Table::Isos, iso.name.as_str(), &to_text(&iso)?).await?;
         Ok(iso)
     }
 

@@ -13,7 +13,11 @@ impl App {
         let operation = &record.operation;
         match (operation.verb.as_str(), operation.state, operation.vm) {
             ("delete", OperationState::Succeeded, Some(vm)) => {
-                self.drop_links(&record.host, vm).await
+                self.drop_links(&record.host, vm).await?;
+                self.release(|reserved| reserved.vm == vm).await
+            }
+            ("create", OperationState::Failed, _) => {
+                self.release(|reserved| reserved.operation == operation.id).await
             }
             _ => Ok(()),
         }

@@ -37,6 +37,11 @@ impl Listing {
         self.0.iter().map(|(host, view)| (host, view))
     }
 
+    /// Guests and their hosts.
+    pub(crate) fn guests(&self) -> impl Iterator<Item = (&HostId, &Domain)> {
+        self.0.iter().flat_map(|(host, view)| view.guests().map(move |guest| (host, &guest.domain)))
+    }
+
     /// Another whenever the list would differ.
     pub(crate) fn version(&self) -> String {
         let mut digest = Sha256::new();

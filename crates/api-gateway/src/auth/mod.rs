@@ -10,6 +10,7 @@ pub(crate) mod key;
 pub(crate) mod link;
 pub(crate) mod login;
 pub(crate) mod password;
+pub(crate) mod reporter;
 pub(crate) mod tenant;
 pub(crate) mod token;
 mod verified;

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vmmgr_common::api::domain::{DomainCreate, Firmware, GuestRecord, SeedMode};
-use vmmgr_common::api::host::Arch;
+use vmmgr_common::api::host::{Arch, HostInfo};
 use vmmgr_common::api::operation::Work;
 use vmmgr_common::api::seed::{SeedSpec, StaticNetwork};
 use vmmgr_common::error::{ErrorCode, Problem};
@@ -116,9 +116,21 @@ fn seed(body: &Body) -> SeedSpec {
     }
 }
 
-fn domain(body: Body, arch: Arch, who: &Identity) -> Result<DomainCreate, Problem> {
-    let (vcpus, memory_mib) =
-        (count("vm_vcpus", body.vm_vcpus, 1)?, body.vm_ram_mb.map_or(1024, |n| n.0));
+/// Memory at start and at most, MiB: the seed's defaults, within what the host has.
+fn memory(body: &Body, host: &HostInfo) -> Result<(u64, u64), Problem> {
+    let here = host.memory_bytes >> 20;
+    let start = body.vm_ram_mb.map_or(1024, |n| n.0);
+    if start > here {
+        return Err(refuse("vm_ram_mb", &format!("host `{}` has {here} MiB", host.host)));
+    }
+    let most = body.vm_ram_mb_max.map_or_else(|| here.clamp(start, start.max(16384)), |n| n.0);
+    Ok((start, most))
+}
+
+fn domain(body: Body, host: &HostInfo, who: &Identity) -> Result<DomainCreate, Problem> {
+    let arch = body.vm_arch.unwrap_or(host.arch);
+    let vcpus = count("vm_vcpus", body.vm_vcpus, 1)?;
+    let (memory_mib, memory_mib_max) = memory(&body, host)?;
     let seed_mode = match body.mode.as_deref() {
         None | Some("") => SeedMode::Iso,
         Some("NOCLOUD") => SeedMode::Http,
@@ -140,9 +152,9 @@ fn domain(body: Body, arch: Arch, who: &Identity) -> Result<DomainCreate, Proble
         template: None,
         variables: body.extra,
         vcpus,
-        vcpus_max: count("vm_vcpus_max", body.vm_vcpus_max, vcpus)?,
+        vcpus_max: count("vm_vcpus_max", body.vm_vcpus_max, vcpus.max(8))?,
         memory_mib,
-        memory_mib_max: body.vm_ram_mb_max.map_or(memory_mib, |n| n.0),
+        memory_mib_max,
         firmware: firmware(arch, body.vm_uefi.as_deref())?,
         tpm: false,
         graphics: Default::default(),
@@ -161,11 +173,7 @@ async fn run(app: &App, who: &Identity, host: &str, body: &[u8]) -> Result<Value
             if error.is_data() { ErrorCode::InvalidValue } else { ErrorCode::MalformedRequest };
         Problem::new(code, format!("body: {error}"))
     })?;
-    let arch = match body.vm_arch {
-        Some(arch) => arch,
-        None => app.host_info(&host).await?.arch,
-    };
-    let domain = domain(body, arch, who)?;
+    let domain = domain(body, &app.host_info(&host).await?, who)?;
     let vm = domain.id;
     settle(app, who, &host, Work::Create { domain: Box::new(domain) }).await?;
     Ok(ok(format!("create vm {vm} on {host} ok"), json!({ "uuid": vm })))

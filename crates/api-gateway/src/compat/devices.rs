@@ -64,14 +64,14 @@ async fn attachment(
         }
         DeviceKind::Iso => Ok(Attachment::Cdrom { device, medium: Medium::Empty }),
         DeviceKind::Disk => {
+            let size = body.size.ok_or_else(|| missing("size"))?;
             let gold = match body.gold.filter(|name| !name.is_empty()) {
                 Some(name) => {
                     let arch = app.arch_of(host, vm).await?;
-                    Some(app.gold(&ResourceName::parse(&name)?, &arch).await?)
+                    Some(app.gold(&ResourceName::parse(&name)?, &arch, size).await?)
                 }
                 None => None,
             };
-            let size = body.size.ok_or_else(|| missing("size"))?;
             let (bus, format, variables) = (None, None, BTreeMap::new());
             Ok(Attachment::Disk { device, size, gold, bus, format, variables })
         }

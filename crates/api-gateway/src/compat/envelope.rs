@@ -9,6 +9,8 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::{Map, Value, json};
 use vmmgr_common::error::{ErrorCode, Problem};
 
+use crate::query::Arguments;
+
 /// The seed's code for everything that is not a libvirt error number.
 const OTHER: i64 = 998;
 
@@ -48,6 +50,11 @@ pub(super) fn answer(name: &str, result: Result<Value, Problem>) -> HttpResponse
     }
 }
 
+/// Routes that take no arguments; the others read theirs themselves.
+fn takes_none(face: &str, verb: &str) -> bool {
+    face == "tpl" || (face == "vm" && ["list", "xml", "ipaddr", "create"].contains(&verb))
+}
+
 /// Puts every failure below the seed's paths into the envelope, also those of extractors and of
 /// paths that lead nowhere. What is not the seed's goes by untouched.
 pub(super) async fn everywhere<B: MessageBody + 'static>(
@@ -57,7 +64,12 @@ pub(super) async fn everywhere<B: MessageBody + 'static>(
     let mut parts = request.path().split('/').skip(1).map(str::to_owned);
     let face = parts.next().unwrap_or_default();
     let seed = ["tpl", "vm", "user", "domain", "conf"].contains(&face.as_str());
-    let name = if face == "user" { parts.nth(1) } else { parts.next() }.unwrap_or(face);
+    let name = if face == "user" { parts.nth(1) } else { parts.next() }.unwrap_or(face.clone());
+    if takes_none(&face, &name)
+        && let Err(problem) = Arguments::for_account(request.query_string(), &[])
+    {
+        return Ok(request.into_response(refuse(&name, &problem)).map_into_right_body());
+    }
     let response = next.call(request).await?;
     if seed && response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let problem = Problem::new(ErrorCode::MethodNotAllowed, "this path takes another method");

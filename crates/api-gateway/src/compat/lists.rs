@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 use vmmgr_common::api::domain::{Domain, DomainState};
-use vmmgr_common::api::host::HostInfo;
+use vmmgr_common::api::host::{Arch, HostInfo};
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, VmId};
 
@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::auth::{Caller, ReadFleet};
 use crate::fleet::Face;
 use crate::listing;
+use crate::query::Arguments;
 
 /// The seed's words for run states.
 const fn state(state: DomainState) -> &'static str {
@@ -99,43 +100,74 @@ pub(super) async fn isos(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpRespo
     answer("/tpl/iso/", list.await)
 }
 
+async fn device_rows(app: &App, host: &HostId, rows: &mut Vec<Value>) -> Result<(), Problem> {
+    let info = app.host_info(host).await?;
+    let modified = app.host(host).await?.record.modified;
+    rows.extend(info.devices.into_iter().map(|device| {
+        let vars: Map<String, Value> = device
+            .variables
+            .iter()
+            .map(|(name, about)| (name.clone(), about.summary().into()))
+            .collect();
+        json!({"vars": vars, "kvmhost": host, "name": device.name, "action": "", "devtype": device.kind,
+            "tpl": device.template, "desc": device.description, "last_modified": modified})
+    }));
+    Ok(())
+}
+
 pub(super) async fn devices(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
     host: web::Path<String>,
 ) -> HttpResponse {
     let list = async {
-        let host = HostId::parse(&host)?;
-        let info = app.host_info(&host).await?;
-        let modified = app.host(&host).await?.record.modified;
-        let rows = info.devices.into_iter().map(|device| {
-            let vars: Map<String, Value> = device
-                .variables
-                .iter()
-                .map(|(name, about)| (name.clone(), about.summary().into()))
-                .collect();
-            json!({"vars": vars, "kvmhost": host, "name": device.name, "action": "", "devtype": device.kind,
-                "tpl": device.template, "desc": device.description, "last_modified": modified})
-        });
-        Ok(rows.collect())
+        let mut rows = Vec::new();
+        device_rows(&app, &HostId::parse(&host)?, &mut rows).await?;
+        Ok(Value::Array(rows))
     };
     answer("/tpl/device/", list.await)
 }
 
+/// The devices of all hosts.
+pub(super) async fn all_devices(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResponse {
+    let list = async {
+        let mut rows = Vec::new();
+        for host in app.hosts().await? {
+            device_rows(&app, &host.record.name, &mut rows).await?;
+        }
+        Ok(Value::Array(rows))
+    };
+    answer("/tpl/device/", list.await)
+}
+
+async fn gold_rows(app: &App, arch: Option<Arch>) -> Result<Value, Problem> {
+    let rows = app.images(arch).await?.into_iter().map(|image| {
+        let gib = image.size.map(|size| size.bytes().div_ceil(1 << 30));
+        json!({"name": image.name, "arch": image.arch, "tpl": image.uri, "uri": image.uri,
+            "size": gib, "desc": image.description, "last_modified": image.modified})
+    });
+    Ok(rows.collect())
+}
+
+/// Gold images for a host, or for an architecture by its name.
 pub(super) async fn golds(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
     host: web::Path<String>,
 ) -> HttpResponse {
     let list = async {
-        let arch = app.host_info(&HostId::parse(&host)?).await?.arch;
-        let rows = app.images(Some(arch)).await?.into_iter().map(|image| {
-            json!({"name": image.name, "arch": image.arch, "tpl": image.uri,
-                "desc": image.description, "last_modified": image.modified})
-        });
-        Ok(rows.collect())
+        let named = [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| arch.as_str() == *host);
+        let arch = match named {
+            Some(arch) => arch,
+            None => app.host_info(&HostId::parse(&host)?).await?.arch,
+        };
+        gold_rows(&app, Some(arch)).await
     };
     answer("/tpl/gold/", list.await)
+}
+
+pub(super) async fn all_golds(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResponse {
+    answer("/tpl/gold/", gold_rows(&app, None).await)
 }
 
 pub(super) async fn fleet(
@@ -214,4 +246,22 @@ pub(super) async fn xml(app: web::Data<App>, _: Caller<ReadFleet>, path: Place) 
         Ok(xml) => HttpResponse::Ok().content_type("text/xml; charset=utf-8").body(xml),
         Err(problem) => refuse("xml", &problem),
     }
+}
+
+/// A free address of the pool; creating a guest with it reserves it.
+pub(super) async fn free_address(
+    app: web::Data<App>,
+    _: Caller<ReadFleet>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let one = async {
+        Arguments::of(&request, &[])?;
+        let none = || "N/A".to_owned();
+        let (cidr, gateway) = match app.free_address().await? {
+            Some((net, gateway)) => (net.to_string(), gateway.map_or_else(none, |g| g.to_string())),
+            None => (none(), none()),
+        };
+        Ok(ok("freeip ok", json!({"cidr": cidr, "gateway": gateway})))
+    };
+    answer("freeip", one.await)
 }

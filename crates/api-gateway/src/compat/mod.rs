@@ -4,14 +4,19 @@
 //! honest HTTP status. Verbs that change something are taken as POST, and as GET too because the
 //! seed's scripts use it: a caller always sends its token as a header here, never as a cookie.
 
+mod conf;
+#[cfg(test)]
+mod conf_tests;
 mod console;
 mod create;
 mod devices;
 mod envelope;
+mod hook;
 mod link;
 #[cfg(test)]
 mod link_tests;
 mod lists;
+mod multipart;
 mod power;
 mod tenant;
 #[cfg(test)]
@@ -19,7 +24,7 @@ mod tests;
 mod tuning;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, get, post, route};
+use actix_web::web::{self, delete, get, post, route};
 use vmmgr_common::server::Routes;
 
 /// All routes, with every failure in the seed's envelope. The scope takes what is left over, so it
@@ -39,6 +44,8 @@ fn all(service: &mut web::ServiceConfig) {
     service
         .route("/tpl/host/", get().to(lists::hosts))
         .route("/tpl/iso/", get().to(lists::isos))
+        .route("/tpl/device/", get().to(lists::all_devices))
+        .route("/tpl/gold/", get().to(lists::all_golds))
         .route("/tpl/device/{host}", get().to(lists::devices))
         .route("/tpl/gold/{host}", get().to(lists::golds))
         .route("/vm/list/", get().to(lists::fleet))
@@ -47,6 +54,21 @@ fn all(service: &mut web::ServiceConfig) {
         .route("/vm/list/{host}/{uuid}/get_ipaddr", get().to(lists::addresses))
         .route("/vm/ipaddr/{host}/{uuid}", get().to(lists::addresses))
         .route("/vm/xml/{host}/{uuid}", get().to(lists::xml))
+        .route("/vm/freeip/", get().to(lists::free_address))
+        .route("/domain/{op}/{action}/{uuid}", post().to(hook::report))
+        .route("/conf/", get().to(conf::show))
+        .route("/conf/domains/", get().to(conf::domains))
+        .route("/conf/devices/", get().to(conf::device_list))
+        .route("/conf/host/", post().to(conf::put_host))
+        .route("/conf/host/", delete().to(conf::remove_host))
+        .route("/conf/iso/", post().to(conf::put_iso))
+        .route("/conf/iso/", delete().to(conf::remove_iso))
+        .route("/conf/gold/", post().to(conf::put_gold))
+        .route("/conf/gold/", delete().to(conf::remove_gold))
+        .route("/conf/backup/", get().to(conf::backup))
+        .route("/conf/restore/", post().to(conf::restore))
+        .route("/conf/ssh_pubkey/", get().to(conf::keys))
+        .route("/conf/add_authorized_keys/{host}", post().to(conf::keys))
         .route("/vm/ui/{host}/{uuid}/{epoch}", get().to(link::ui))
         .route("/vm/ctrl_url/{host}/{uuid}", get().to(link::ctrl_url))
         .route("/user/vm/list/{link:.*}", route().to(tenant::list))

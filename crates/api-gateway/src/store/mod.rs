@@ -35,6 +35,14 @@ pub(crate) enum Table {
     Links,
     /// Uses of links, by `link/number`.
     LinkUses,
+    /// Ranges of the address pool, by name.
+    Addresses,
+    /// Reserved addresses, by address.
+    Reservations,
+    /// Reports of libvirt hooks, by `sender/guest`.
+    HookReports,
+    /// Help texts of template variables, by name.
+    Variables,
 }
 
 impl Table {
@@ -51,6 +59,10 @@ impl Table {
             Self::RevokedTokens => "revoked_tokens",
             Self::Links => "links",
             Self::LinkUses => "link_uses",
+            Self::Addresses => "addresses",
+            Self::Reservations => "reservations",
+            Self::HookReports => "hook_reports",
+            Self::Variables => "variables",
         }
     }
 }

@@ -95,7 +95,10 @@ pub(super) async fn attach_disk(
     let how = submission(&request, &*body)?;
     let NewDisk { device, size, gold, bus, format, variables } = body.into_inner();
     let gold = match gold {
-        Some(name) => Some(app.gold(&name, &app.arch_of(&host, vm).await?).await?),
+        Some(name) => {
+            let arch = app.arch_of(&host, vm).await?;
+            Some(app.gold(&name, &arch, size).await?)
+        }
         None => None,
     };
     let disk = Attachment::Disk { device, size, gold, bus, format, variables };

@@ -1,7 +1,9 @@
 //! The API of `vmmctl`, the web UI and new clients: JSON, `snake_case`, units in names.
 
+mod addresses;
 mod console;
 mod devices;
+mod hooks;
 #[cfg(test)]
 mod hostile_tests;
 mod hosts;
@@ -12,6 +14,7 @@ mod session;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod tuning;
 #[cfg(test)]
 mod tuning_tests;
@@ -50,6 +53,15 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route("/v1/isos", get().to(records::list_isos))
         .route("/v1/isos", post().to(records::add_iso))
         .route("/v1/isos/{name}", delete().to(records::remove_iso))
+        .route("/v1/addresses", get().to(addresses::list))
+        .route("/v1/addresses", post().to(addresses::add))
+        .route("/v1/addresses/{range}", delete().to(addresses::remove))
+        .route("/v1/addresses/{range}/reservations/{address}", delete().to(addresses::release))
+        .route("/v1/free-address", get().to(addresses::free))
+        .route("/v1/hook-reports", get().to(hooks::list))
+        .route("/v1/hook-reports/{sender}/{guest}/xml", get().to(hooks::xml))
+        .route("/v1/config/export", get().to(transfer::export))
+        .route("/v1/config/import", post().to(transfer::import))
         .route("/v1/vms", get().to(vms::fleet))
         .route("/v1/hosts/{host}/vms", get().to(vms::list))
         .route("/v1/hosts/{host}/vms", post().to(vms::create))

@@ -49,6 +49,8 @@ fn filled(path: &str, vm: VmId) -> String {
         .replace("{dev}", "vda")
         .replace("{link:.*}", "host01/link")
         .replace("{epoch}", "1900000000")
+        .replace("{op}", "prepare")
+        .replace("{action}", "begin")
         .replace("{name}", "debian12")
         .replace("{arch}", "x86_64")
 }
@@ -78,7 +80,9 @@ async fn every_route_refuses_who_cannot_prove_who_they_are() {
             continue;
         }
         for header in &bad {
+            // A refusal that does not wait for the body closes its connection: none is used twice.
             let mut request = stack.request(method.clone(), &filled(&path, vm)).json(&json!({}));
+            request = request.header("connection", "close");
             if let Some(header) = header {
                 request = request.header("authorization", header);
             }

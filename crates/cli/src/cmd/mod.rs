@@ -1,8 +1,10 @@
 //! The commands, one file per noun.
 
+pub(crate) mod address;
 pub(crate) mod console;
 pub(crate) mod device;
 pub(crate) mod host;
+pub(crate) mod link;
 pub(crate) mod nginx;
 pub(crate) mod operation;
 pub(crate) mod pki;
@@ -10,6 +12,7 @@ pub(crate) mod records;
 pub(crate) mod seed;
 pub(crate) mod session;
 pub(crate) mod snapshot;
+pub(crate) mod transfer;
 pub(crate) mod tuning;
 pub(crate) mod vm;
 
