@@ -13,7 +13,7 @@ const { VMMGR_URL: site, VMMGR_PASSWORD, VMMGR_GUEST, VMMGR_TOOLS } = process.en
 const [host, vm] = VMMGR_GUEST.split('/');
 const path = `/v1/hosts/${host}/vms/${vm}`;
 const password = readFileSync(VMMGR_PASSWORD, 'utf8').trim();
-const SLOW = 60_000;
+const SLOW = 300_000;
 
 const stack = (...words) => execFileSync(join(VMMGR_TOOLS, 'stack'), words, { stdio: 'inherit' });
 const step = (what) => console.log(`browser: ${what}`);

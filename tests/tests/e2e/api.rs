@@ -103,7 +103,7 @@ impl Api {
             return Err(operation);
         }
         let id = operation["id"].as_str().unwrap().to_owned();
-        until(&format!("the end of {method} {path}"), Duration::from_secs(120), || {
+        until(&format!("the end of {method} {path}"), Duration::from_secs(300), || {
             match operation["state"].as_str().unwrap() {
                 "succeeded" | "failed" => Ok(()),
                 state => {

@@ -34,7 +34,7 @@ fn starting_resetting_and_stopping_do_what_they_say() {
     guest.act("POST", "/reset", &Value::Null);
     guest.says("vmmgr-busybox ready power");
     guest.act("POST", "/shutdown", &Value::Null);
-    guest.becomes("shut_off", Duration::from_secs(60));
+    guest.becomes("shut_off", Duration::from_secs(300));
     guest.start();
     guest.says("vmmgr-busybox ready power");
     guest.act("POST", "/poweroff", &Value::Null);

@@ -67,7 +67,7 @@ fn a_disk_grows_on_and_off_and_counters_count() {
     assert_eq!(capacity(), 2_u64 << 30);
     let (_, shown) = lab.api.get(&guest.path(""));
     let mac = shown["nics"][0]["mac"].as_str().unwrap().to_owned();
-    until("the guest has sent something", Duration::from_secs(30), || {
+    until("the guest has sent something", Duration::from_secs(300), || {
         let (_, stats) = lab.api.get(&guest.path(&format!("/nics/{mac}/stats")));
         if stats["tx_packets"].as_u64() > Some(0) { Ok(()) } else { Err(stats.to_string()) }
     });
@@ -98,7 +98,7 @@ fn a_running_guest_is_suspended_and_goes_back_to_its_snapshot() {
     );
     guest.act("POST", "/poweroff", &Value::Null);
     guest.act("POST", "/snapshots/before/revert", &Value::Null);
-    guest.becomes("running", Duration::from_secs(30));
+    guest.becomes("running", Duration::from_secs(300));
     let twice = lab.api.change("POST", &guest.path("/snapshots"), Some(&json!({"name": "before"})));
     assert_eq!(twice.unwrap_err()["code"], "already_exists");
     guest.act("POST", "/disks", &json!({"device": "local-disk", "size": "64M"}));
