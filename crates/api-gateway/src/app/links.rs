@@ -16,6 +16,8 @@ use crate::store::{Table, from_text, to_text};
 const REMEMBERED: u64 = 90 * 24 * 3600;
 /// Most uses that can be asked for; each takes a record.
 const MOST_USES: u32 = 10_000;
+/// Id of every link of the described system: none has a record.
+const LEGACY: &str = "legacy";
 /// Most links of one guest.
 const MOST_LINKS: usize = 1000;
 
@@ -173,13 +175,27 @@ impl App {
         Ok(record)
     }
 
+    /// What the store knows a link by. An MD5 link has no record; its name is no digest.
+    pub(crate) fn link_name(&self, token: &LinkToken) -> String {
+        if token.is_legacy() { LEGACY.to_owned() } else { token.digest(&self.links.key) }
+    }
+
+    /// False once a link was revoked. Its time is not looked at; where the store does not answer,
+    /// nothing is known, and what was allowed stays so.
+    pub(crate) async fn link_is_kept(&self, name: &str) -> bool {
+        if name == LEGACY {
+            return self.links.legacy.is_some();
+        }
+        !matches!(self.store.get(Table::Links, name).await, Ok(None))
+    }
+
     fn legacy_link(&self, token: &LinkToken) -> Result<LinkRecord, Problem> {
         let fits = self.links.legacy.as_ref().is_some_and(|key| key.fits(token));
         if !fits || token.expires > now() + self.links.most_seconds {
             return Err(refused());
         }
         Ok(LinkRecord {
-            id: "legacy".to_owned(),
+            id: LEGACY.to_owned(),
             host: token.host.clone(),
             vm: token.vm,
             verbs: LinkVerb::ALL.into_iter().collect(),

@@ -11,14 +11,18 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use super::{Policy, Role};
 use crate::app::App;
 
+/// What stands before the id of a link where an account's name stands otherwise; no name of an
+/// account has a colon.
+pub(crate) const LINK: &str = "link:";
+
 /// An authenticated account.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    /// Account.
+    /// Account, or [`LINK`] and the id of a link.
     pub(crate) user: String,
     /// Its role.
     pub(crate) role: Role,
-    /// Name of the token.
+    /// Name of the token; what the store knows a link by.
     pub(crate) token: String,
     /// Generation of the account that the token was given in.
     pub(crate) generation: u32,

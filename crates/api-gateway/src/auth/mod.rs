@@ -17,7 +17,7 @@ mod verified;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use caller::{Caller, Identity};
+pub(crate) use caller::{Caller, Identity, LINK};
 
 /// What an account may do; each includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, VmId};
 
 use super::link::{LinkToken, LinkVerb};
-use super::{Identity, Role};
+use super::{Identity, LINK, Role};
 use crate::app::App;
 use crate::query::Arguments;
 
@@ -49,6 +49,10 @@ link_routes! {
     Reset: [Method::GET, Method::POST], ["k", "e"];
     /// `/user/vm/stop/…`.
     Stop: [Method::GET, Method::POST], ["k", "e", "force"];
+    /// `/user/vm/display/…`.
+    Display: [Method::GET], ["k", "e"];
+    /// `/user/vm/console/…`.
+    Console: [Method::GET], ["k", "e"];
     /// `/user/vm/cdrom/…`.
     Cdrom: [Method::POST], ["k", "e", "dev"];
 }
@@ -87,10 +91,10 @@ async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem>
     arguments.only(R::ARGUMENTS)?;
     app.use_link(&link, R::VERB).await?;
     tracing::info!(link.id = link.id, vm.id = %link.vm, host.id = %link.host, verb = ?R::VERB, "a link is used");
-    let user = format!("link:{}", link.id);
+    let user = format!("{LINK}{}", link.id);
     // A link is no account: the role is the least, and nothing asks for it on these routes.
     let (role, generation, until) = (Role::Viewer, 0, token.expires);
-    let identity = Identity { user, role, token: link.id, generation, until };
+    let identity = Identity { user, role, token: app.link_name(&token), generation, until };
     Ok(Tenant { host: token.host, vm: token.vm, identity, arguments, route: PhantomData })
 }
 

@@ -1,4 +1,4 @@
-//! `/vm/display/{host}/{uuid}` and `/vm/console/{host}/{uuid}`.
+//! `/vm/display/{host}/{uuid}` and `/vm/console/{host}/{uuid}`, and the same of a link.
 //!
 //! The URL that they answer carries a ticket of 30 s for one websocket, where the seed's carried a
 //! credential of a day. Nothing that runs is touched: a display is one more viewer.
@@ -13,6 +13,7 @@ use vmmgr_common::ids::{HostId, VmId};
 
 use super::envelope::{answer, ok};
 use crate::app::App;
+use crate::auth::tenant::{Console, Display, Tenant};
 use crate::auth::{Caller, Identity, ManageVms};
 
 type Place = web::Path<(String, String)>;
@@ -121,4 +122,16 @@ pub(super) async fn console(
         show(&app, &who.identity, place, true, &Newer::default()).await
     };
     answer("console", result.await)
+}
+
+/// The screen, for the holder of a link.
+pub(super) async fn tenant_display(app: web::Data<App>, who: Tenant<Display>) -> HttpResponse {
+    let place = (who.host.clone(), who.vm);
+    answer("display", show(&app, &who.identity, place, false, &Newer::default()).await)
+}
+
+/// The serial line, for the holder of a link.
+pub(super) async fn tenant_console(app: web::Data<App>, who: Tenant<Console>) -> HttpResponse {
+    let place = (who.host.clone(), who.vm);
+    answer("console", show(&app, &who.identity, place, true, &Newer::default()).await)
 }

@@ -9,6 +9,8 @@ mod conf;
 mod conf_tests;
 mod console;
 mod create;
+#[cfg(test)]
+mod defects_tests;
 mod devices;
 mod envelope;
 mod hook;
@@ -76,6 +78,8 @@ fn all(service: &mut web::ServiceConfig) {
         .route("/user/vm/start/{link:.*}", route().to(tenant::start))
         .route("/user/vm/reset/{link:.*}", route().to(tenant::reset))
         .route("/user/vm/stop/{link:.*}", route().to(tenant::stop))
+        .route("/user/vm/display/{link:.*}", route().to(console::tenant_display))
+        .route("/user/vm/console/{link:.*}", route().to(console::tenant_console))
         .route("/user/vm/cdrom/{link:.*}", route().to(tenant::cdrom))
         .route("/user/{link:.*}", route().to(tenant::refused))
         .route("/vm/display/{host}/{uuid}", get().to(console::display))

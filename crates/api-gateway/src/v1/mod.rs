@@ -8,6 +8,8 @@ mod hooks;
 mod hostile_tests;
 mod hosts;
 mod links;
+#[cfg(test)]
+mod map_tests;
 mod operations;
 mod records;
 mod session;

@@ -15,7 +15,7 @@ const PUBLIC_ROUTES: [(&str, &str); 3] =
     [("POST", "/v1/session"), ("GET", "/v1/version"), ("POST", "/v1/console/exchange")];
 
 /// Every route of the sources that register them, so that a new one cannot be forgotten here.
-fn routes() -> Vec<(Method, String)> {
+pub(super) fn routes() -> Vec<(Method, String)> {
     let mut found = Vec::new();
     for line in include_str!("mod.rs").lines().chain(include_str!("../compat/mod.rs").lines()) {
         let Some((_, rest)) = line.split_once(".route(") else { continue };

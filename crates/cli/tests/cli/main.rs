@@ -17,5 +17,6 @@ mod nginx;
 mod pages;
 mod pki;
 mod pki_layout;
+mod pool_and_links;
 mod support;
 mod waiting;

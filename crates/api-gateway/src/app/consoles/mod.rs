@@ -1,5 +1,7 @@
 //! Consoles: who gets a ticket, what it is worth, who is looking, and when that ends.
 
+#[cfg(test)]
+mod link_tests;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ use vmmgr_common::secret::Secret;
 
 use self::registry::{Chain, Kept, Owner, Registry, refused};
 use super::App;
-use crate::auth::Identity;
+use crate::auth::{Identity, LINK};
 
 /// The websocket on the public site.
 const WEBSOCKET: &str = "/console/ws";
@@ -138,7 +140,7 @@ impl App {
                 (chain, info.run)
             }
         };
-        if !self.still_good(&chain.owner) {
+        if !self.still_good(&chain.owner).await {
             return Err(refused());
         }
         let (host, vm, name) = (chain.host.clone(), chain.vm, chain.name.clone());
@@ -153,7 +155,7 @@ impl App {
         given: ConsoleRedeem,
     ) -> Result<ConsoleGrant, Problem> {
         let (chain, run) = self.consoles.lock().use_ticket(&given.ticket, Utc::now())?;
-        if !self.still_good(&chain.owner) {
+        if !self.still_good(&chain.owner).await {
             return Err(refused());
         }
         let agent_url = self.host(&chain.host).await?.record.url;
@@ -203,16 +205,22 @@ impl App {
         Err(Problem::new(ErrorCode::NoSuchConsole, format!("no console session {id}")))
     }
 
-    /// True while the login that a console was asked with is good, and its account unchanged.
-    fn still_good(&self, owner: &Owner) -> bool {
+    /// True while the login that a console was asked with is good and its account unchanged, or
+    /// the link is not revoked.
+    async fn still_good(&self, owner: &Owner) -> bool {
+        if owner.user.starts_with(LINK) {
+            return owner.until > Utc::now().timestamp() && self.link_is_kept(&owner.token).await;
+        }
         !self.is_revoked(&owner.token)
             && owner.until > Utc::now().timestamp()
             && self.accounts.has(&owner.user, owner.generation)
     }
 
     /// Why a session must end now.
-    fn overdue(&self, kept: &Kept) -> Option<&'static str> {
-        if kept.owner.as_ref().is_some_and(|owner| !self.still_good(owner)) {
+    async fn overdue(&self, kept: &Kept) -> Option<&'static str> {
+        if let Some(owner) = &kept.owner
+            && !self.still_good(owner).await
+        {
             return Some("no longer allowed");
         }
         if self.agent(&kept.host).is_err() {
@@ -227,13 +235,13 @@ impl App {
         None
     }
 
-    fn keep_consoles(&self) {
+    async fn keep_consoles(&self) {
         let (kept, expired) = self.consoles.lock().keep(Utc::now());
         for session in expired {
             self.consoles.end(session, "expired");
         }
         for kept in kept {
-            if let Some(reason) = self.overdue(&kept) {
+            if let Some(reason) = self.overdue(&kept).await {
                 self.consoles.end(kept.id, reason);
             }
         }
@@ -248,7 +256,7 @@ pub(crate) fn keep(app: &Arc<App>) {
         loop {
             tokio::time::sleep(KEEP_EVERY).await;
             let Some(app) = app.upgrade() else { return };
-            app.keep_consoles();
+            app.keep_consoles().await;
         }
     });
 }

@@ -33,9 +33,9 @@ const ENDED: TimeDelta = TimeDelta::minutes(5);
 /// Who a console was given to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
-    /// Account.
+    /// As [`crate::auth::Identity`] has it.
     pub(crate) user: String,
-    /// Name of its token.
+    /// Name of its token or link.
     pub(crate) token: String,
     /// Generation of the account that the token was given in.
     pub(crate) generation: u32,

@@ -107,7 +107,7 @@ fn a_new_gateway_knows_sessions_again_from_the_report() {
     assert!(new.sessions(None).is_empty());
 }
 
-async fn running() -> (Stack, VmId) {
+pub(super) async fn running() -> (Stack, VmId) {
     let (stack, vm) = Stack::with_guest().await;
     let start = format!("/v1/hosts/host01/vms/{vm}/start");
     assert_eq!(stack.call(Role::Operator, Method::POST, &start, None).await.0, 200);
@@ -123,10 +123,10 @@ async fn ticket(stack: &Stack, vm: VmId, mode: &str) -> Value {
 }
 
 /// vnc-proxy.
-struct Proxy(reqwest::Client, String);
+pub(super) struct Proxy(reqwest::Client, String);
 
 impl Proxy {
-    fn of(stack: &Stack) -> Self {
+    pub(super) fn of(stack: &Stack) -> Self {
         let (client, base) = stack.client_as(PeerRole::VncProxy);
         Self(client, base)
     }
@@ -136,12 +136,12 @@ impl Proxy {
         read(request.send().await.unwrap()).await
     }
 
-    async fn redeem(&self, ticket: &Value) -> (u16, Value) {
+    pub(super) async fn redeem(&self, ticket: &Value) -> (u16, Value) {
         self.post("redeem", &json!({"ticket": ticket, "address": "192.0.2.7"})).await
     }
 
     /// Follows the events from now on.
-    async fn events(&self) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
+    pub(super) async fn events(&self) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
         let url = format!("{}/internal/console/events", self.1);
         let mut body = self.0.get(url).send().await.unwrap().bytes_stream();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
