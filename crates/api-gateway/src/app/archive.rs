@@ -79,8 +79,11 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Content, Problem> {
             return Err(refuse(format!("`{shown}` is in it twice")));
         }
     }
-    // A stream that was cut ends like a whole one where tar has seen enough.
-    if archive.into_inner().limit() == 0 {
+    // Tar stops before the end, and gzip's checksum is behind it: damage that is still a tar is found
+    // only here.
+    let mut rest = archive.into_inner();
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(refuse)?;
+    if rest.limit() == 0 {
         return Err(refuse(format!("holds more than {LARGEST_CONTENT} bytes")));
     }
     if content.files.is_empty() {
@@ -132,6 +135,19 @@ mod tests {
         let content = unpack(&both).unwrap();
         assert_eq!(content.skipped, ["domains/kvm.tpl"]);
         assert!(content.files.contains_key("golds.json"));
+    }
+
+    /// Some of these are still a tar with JSON in it, with other words.
+    #[test]
+    fn no_flipped_byte_of_the_content_goes_unseen() {
+        let rows = json!([{"name": "a", "arch": "x86_64", "uri": "/gold/a.qcow2"}]);
+        let good = pack(&Files::from([("golds.json".to_owned(), rows)])).unwrap();
+        // Before it is gzip's header, whose time and system mean nothing here.
+        for at in 10..good.len() {
+            let mut damaged = good.clone();
+            damaged[at] ^= 0xff;
+            assert!(unpack(&damaged).is_err(), "byte {at} of {}", good.len());
+        }
     }
 
     #[test]
