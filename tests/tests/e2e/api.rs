@@ -8,12 +8,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::lab::until;
 
-const URL: &str = "https://localhost:8443";
+pub(crate) const URL: &str = "https://localhost:8443";
 
 /// A logged-in caller.
 pub(crate) struct Api {
-    runtime: Runtime,
-    client: Client,
+    pub(crate) runtime: Runtime,
+    pub(crate) client: Client,
     pub(crate) token: String,
 }
 
@@ -55,6 +55,18 @@ impl Api {
             let answer = request.send().await.unwrap();
             let status = answer.status().as_u16();
             (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null))
+        })
+    }
+
+    /// Bytes of an answer that must be good, and one header of it.
+    pub(crate) fn bytes(&self, path: &str, header: &str) -> (String, Vec<u8>) {
+        let request = self.client.get(format!("{URL}{path}")).bearer_auth(&self.token);
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{path}");
+            let value = answer.headers().get(header).and_then(|value| value.to_str().ok());
+            let value = value.unwrap_or_default().to_owned();
+            (value, answer.bytes().await.unwrap().to_vec())
         })
     }
 
