@@ -48,7 +48,6 @@ fn ended(what: &str, console: &mut Websocket<'_>) {
 }
 
 #[test]
-#[ignore = "has not been seen to pass; run it with `tools/e2e consoles --include-ignored`"]
 fn a_screen_opens_once_with_a_ticket_and_nobody_listens_on_a_port() {
     let Some(lab) = lab("the screen's console") else { return };
     let _peace = lab.peace();
