@@ -11,13 +11,15 @@ use tokio::sync::broadcast::error::RecvError;
 use vmmgr_common::api::console::{
     ConsoleEvent, ConsoleGrant, ConsoleRedeem, ConsoleReport, ConsoleVerdict,
 };
-use vmmgr_common::error::Problem;
+use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::server::{Peer, Routes};
 
 use crate::app::App;
 
 /// A silent stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Some 50,000 sessions of 300 bytes each; a proxy holds 10,000.
+const LARGEST_REPORT: usize = 16 << 20;
 
 /// All routes.
 pub(crate) fn routes(service: &mut web::ServiceConfig) {
@@ -38,9 +40,18 @@ async fn redeem(
 async fn report(
     app: web::Data<App>,
     proxy: Peer,
-    told: web::Json<ConsoleReport>,
-) -> web::Json<ConsoleVerdict> {
-    web::Json(app.console_report(&proxy.0.instance, told.into_inner()))
+    body: web::Payload,
+) -> Result<web::Json<ConsoleVerdict>, Problem> {
+    let too_large = |_| {
+        let detail = format!("the report is over {LARGEST_REPORT} bytes");
+        Problem::new(ErrorCode::TooLarge, detail)
+    };
+    let unreadable = |why: String| Problem::new(ErrorCode::MalformedRequest, why);
+    let body = body.to_bytes_limited(LARGEST_REPORT).await.map_err(too_large)?;
+    let body = body.map_err(|error| unreadable(format!("body: {error}")))?;
+    let told: ConsoleReport =
+        serde_json::from_slice(&body).map_err(|error| unreadable(format!("body: {error}")))?;
+    Ok(web::Json(app.console_report(&proxy.0.instance, told)))
 }
 
 async fn events(app: web::Data<App>) -> HttpResponse {

@@ -343,4 +343,7 @@ async fn a_report_is_answered_with_what_must_end() {
     assert_eq!(proxy.redeem(&other["ticket"]).await.0, 200);
     let (_, verdict) = proxy.post("sessions", &report).await;
     assert_eq!(verdict, json!({"end": [session.id]}));
+    // As many as one proxy holds.
+    let many: Vec<ConsoleSession> = std::iter::repeat_n(session, 10_000).collect();
+    assert_eq!(proxy.post("sessions", &json!({"sessions": many})).await.0, 200);
 }
