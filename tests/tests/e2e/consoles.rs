@@ -110,7 +110,6 @@ fn compat(lab: &Lab, guest: &Guest) {
 }
 
 #[test]
-#[ignore = "has not been seen to pass; run it with `tools/e2e consoles --include-ignored`"]
 fn a_serial_line_is_typed_on_and_loses_and_doubles_nothing() {
     let Some(lab) = lab("the serial console") else { return };
     let _alone = lab.alone_but_demo();
@@ -202,7 +201,6 @@ fn a_console_ends_with_its_session_its_login_and_its_guest() {
 }
 
 #[test]
-#[ignore = "has not been seen to pass; run it with `tools/e2e consoles --include-ignored`"]
 fn spice_guests_answer_a_link_message() {
     let Some(lab) = lab("a SPICE console") else { return };
     let _peace = lab.peace();
@@ -255,7 +253,6 @@ fn a_guest_of_others_with_a_port_has_a_console() {
 }
 
 #[test]
-#[ignore = "has not been seen to pass; run it with `tools/e2e consoles --include-ignored`"]
 fn vmmctl_console_is_a_terminal_that_ctrl_bracket_leaves() {
     let Some(lab) = lab("vmmctl console") else { return };
     let _peace = lab.peace();

@@ -45,12 +45,14 @@ pub struct Wire {
     sent: usize,
     /// Our last word is said.
     left: bool,
+    /// The peer's last word is said; it may have come together with bytes before it.
+    peer_left: bool,
 }
 
 impl Wire {
     fn new(socket: TcpStream, tls: Option<Tls>) -> Self {
         let (partial, early, pending) = (Vec::new(), Vec::new(), Vec::new());
-        Self { socket, tls, partial, early, pending, sent: 0, left: false }
+        Self { socket, tls, partial, early, pending, sent: 0, left: false, peer_left: false }
     }
 
     /// Without TLS: for measuring on loopback, and tests.
@@ -116,7 +118,8 @@ impl Wire {
         }
     }
 
-    /// Appends what has come to `plain`; its number of bytes, 0 at the end.
+    /// Appends what has come to `plain`; its number of bytes, 0 at the end. A connection that ends
+    /// without TLS's own goodbye was cut, which is an error.
     pub fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -129,35 +132,37 @@ impl Wire {
             self.early = Vec::new();
             return Poll::Ready(Ok(plain.len() - before));
         }
-        loop {
+        while !self.peer_left {
             let held = self.partial.len();
             cipher[..held].copy_from_slice(&self.partial);
             let mut buffer = ReadBuf::new(&mut cipher[held..]);
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
             let fresh = buffer.filled().len();
             if fresh == 0 {
-                return Poll::Ready(Ok(0));
+                // TLS says its last itself; a peer that was killed says nothing.
+                let end = if self.tls.is_some() { Err(cut()) } else { Ok(0) };
+                return Poll::Ready(end);
             }
-            let over = self.decrypt(&mut cipher[..held + fresh], plain)?;
-            if plain.len() > before || over {
-                return Poll::Ready(Ok(plain.len() - before));
+            self.decrypt(&mut cipher[..held + fresh], plain)?;
+            if plain.len() > before {
+                break;
             }
         }
+        Poll::Ready(Ok(plain.len() - before))
     }
 
-    /// True when the peer said its last.
-    fn decrypt(&mut self, cipher: &mut [u8], plain: &mut Vec<u8>) -> io::Result<bool> {
+    fn decrypt(&mut self, cipher: &mut [u8], plain: &mut Vec<u8>) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             plain.extend_from_slice(cipher);
-            return Ok(false);
+            return Ok(());
         };
-        let (mut at, mut over) = (0, false);
+        let mut at = 0;
         loop {
             let (used, step) = tls.process(&mut cipher[at..], plain, &mut self.pending);
             at += used;
             match step? {
                 Step::Again => {}
-                Step::PeerClosed => over = true,
+                Step::PeerClosed => self.peer_left = true,
                 Step::Open | Step::Handshake | Step::Closed => break,
             }
         }
@@ -166,7 +171,7 @@ impl Wire {
         if self.partial.is_empty() {
             self.partial = Vec::new();
         }
-        Ok(over)
+        Ok(())
     }
 
     /// Sends; what the socket does not take now stays with us until [`Self::poll_flush`].

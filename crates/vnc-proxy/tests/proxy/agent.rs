@@ -103,6 +103,8 @@ async fn serve(
     match run.as_str() {
         "echo" => echo(stream).await,
         "bye" => stream.shutdown().await,
+        // As a killed agent: the connection ends and TLS does not say so.
+        "killed" => Ok(()),
         "sink" | "banner" => keep(stream, seen).await,
         "hash" => hash(stream, seen).await,
         "told" => tell(stream, told).await,

@@ -97,6 +97,13 @@ async fn the_guests_end_is_the_sessions() {
 }
 
 #[tokio::test]
+async fn a_killed_agent_is_a_lost_host_and_no_guest_s_end() {
+    let stack = Stack::start().await;
+    let mut browser = stack.open("killed").await;
+    assert_eq!(browser.end().await.1, Some(1011));
+}
+
+#[tokio::test]
 async fn what_a_browser_sent_before_it_left_reaches_the_guest() {
     let stack = Stack::start().await;
     let mut browser = stack.open("sink").await;
