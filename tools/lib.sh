@@ -51,6 +51,8 @@ started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 spawn() {
     local name=$1
     shift
+    # The file of one that was killed would say that this one is dead.
+    rm -f "$VMMGR_RUN/pid/$name"
     setsid --fork bash -c '
         echo $$ $(sed "s/.*) //" /proc/$$/stat | cut -d" " -f20) >"$0"
         exec "$@"' "$VMMGR_RUN/pid/$name" "$@" </dev/null >>"$VMMGR_RUN/log/$name.log" 2>&1

@@ -102,6 +102,17 @@ impl Guest {
         rest
     }
 
+    /// Waits until the guest has found these devices; it tells them anew at each change.
+    pub(crate) fn sees(&mut self, devices: &[&str]) {
+        loop {
+            let told = self.says("vmmgr-busybox devices ");
+            let told: Vec<&str> = told.split_whitespace().collect();
+            if devices.iter().all(|device| told.contains(device)) {
+                return;
+            }
+        }
+    }
+
     /// Deletes it; nothing of it may be left.
     pub(crate) fn delete(self) {
         self.act("DELETE", "", &Value::Null);
