@@ -85,7 +85,7 @@ async fn random_bytes_in_random_pieces_arrive_as_they_were() {
 
 /// 1 GiB each way; `cargo test --release -p vnc-proxy -- --ignored` (a minute).
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a gigabyte each way; run by tools/bench and by hand"]
+#[ignore = "a gigabyte each way takes long in a debug build; run it with `--release -- --ignored`"]
 async fn a_gigabyte_each_way_arrives_as_it_was() {
     let stack = Stack::start().await;
     both_ways(&stack, 1 << 30, 1).await;
