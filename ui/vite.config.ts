@@ -1,11 +1,13 @@
 import react from '@vitejs/plugin-react';
 import { resolve } from 'node:path';
-import { defineConfig } from 'vite';
+import { defineConfig } from 'vitest/config';
 
 const page = (path: string) => resolve(import.meta.dirname, path);
 
 export default defineConfig({
   plugins: [react()],
+  // What is in e2e/ needs a browser and runs under node's own test runner.
+  test: { include: ['src/**/*.test.ts'] },
   // nginx puts a fresh value in place of this one in each answer; see docs/ui.md.
   html: { cspNonce: '__CSP_NONCE__' },
   build: {
