@@ -243,7 +243,9 @@ fn runs_and_stops(reader: &Reader) {
         fleet.as_array().unwrap().iter().find(|guest| guest["uuid"] == reader.value("uuid"));
     assert!(guest.is_some_and(|guest| guest["disks"].is_string() && guest["kvmhost"] == HOST));
     let listed = reader.values("echo 'update all guests dbtable'");
-    assert_eq!(listed[0].as_array().unwrap().len(), fleet.as_array().unwrap().len());
+    // Other tests' guests come and go meanwhile; this one is on both lists.
+    let mut on_host = listed[0].as_array().unwrap().iter();
+    assert!(on_host.any(|guest| guest["uuid"] == reader.value("uuid")), "{listed:?}");
     reader.ok("echo 'force stop vm'");
     assert_eq!(state(reader), "SHUTOFF");
 }
