@@ -26,11 +26,26 @@ pub(crate) struct Config {
     /// How long ended operations are kept, days.
     #[serde(default = "default_operation_days")]
     pub(crate) operation_days: u32,
+    /// Redis; the embedded store when absent.
+    pub(crate) store: Option<RedisConfig>,
     /// Certificates.
     pub(crate) tls: TlsFiles,
     /// Logs.
     #[serde(default)]
     pub(crate) log: LogConfig,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedisConfig {
+    /// File with the server's address on one line; it may hold a password.
+    pub(crate) redis_url_file: PathBuf,
+    /// PEM file that a `rediss://` server's certificate is judged by; the system's roots when absent.
+    pub(crate) ca: Option<PathBuf>,
+    /// Takes a server that may lose records that it has acknowledged.
+    #[serde(default)]
+    pub(crate) accept_loss: bool,
 }
 
 /// `[links]`.

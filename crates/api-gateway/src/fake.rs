@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::app::links::Links;
 use crate::auth::Role;
 use crate::auth::token::Tokens;
-use crate::store::Sqlite;
+use crate::store::{Sqlite, Store};
 
 /// Longest time that a test waits for something to come about.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -301,6 +301,11 @@ pub(crate) struct Stack {
 impl Stack {
     /// Starts both; no host is registered yet.
     pub(crate) async fn start() -> Self {
+        Self::on(Arc::new(Sqlite::in_memory())).await
+    }
+
+    /// The same, with these records.
+    pub(crate) async fn on(store: Arc<dyn Store>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::create(dir.path()).unwrap();
         let leaf = |role: PeerRole, instance: &str| issue(&ca, dir.path(), role, instance);
@@ -320,7 +325,6 @@ impl Stack {
             Vec::new(),
         );
         let gateway_tls = leaf(PeerRole::Gateway, "gw1");
-        let store = Arc::new(Sqlite::in_memory());
         let tokens = Tokens::with_key(&KEY, 3600);
         let links = Links::with_keys(Some(LEGACY_KEY));
         let app = Arc::new(App::start(store, tokens, links, gateway_tls.clone()).await.unwrap());
@@ -333,6 +337,14 @@ impl Stack {
         let stack = Self { dir, gateway, agent, host, changed, http, app };
         stack.until(async || stack.listening().await).await;
         stack
+    }
+
+    /// The application of a second gateway, without its listener.
+    pub(crate) async fn another(&self, store: Arc<dyn Store>) -> App {
+        let ca = Ca::load(self.dir.path()).unwrap();
+        let tls = issue(&ca, self.dir.path(), PeerRole::Gateway, "gw2");
+        let (tokens, links) = (Tokens::with_key(&KEY, 3600), Links::with_keys(Some(LEGACY_KEY)));
+        App::start(store, tokens, links, tls).await.unwrap()
     }
 
     /// Starts both, registers `host01` and puts one guest on it.

@@ -29,7 +29,6 @@ use crate::app::links::Links;
 use crate::auth::password;
 use crate::auth::token::Tokens;
 use crate::config::Config;
-use crate::store::Sqlite;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -83,8 +82,8 @@ fn fail(why: &str) -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the password is shown once, to who runs the command")]
 async fn init_admin(config: &Config) -> Result<(), Failure> {
-    let store = Sqlite::open(&config.state_dir)?;
-    match password::create_admin(&store).await? {
+    let store = store::open(config).await?;
+    match password::create_admin(store.as_ref()).await? {
         Some(password) => println!("{password}"),
         None => tracing::info!("the account `admin` exists"),
     }
@@ -92,13 +91,16 @@ async fn init_admin(config: &Config) -> Result<(), Failure> {
 }
 
 async fn run(config: Config) -> Result<(), Failure> {
-    let store = Arc::new(Sqlite::open(&config.state_dir)?);
+    let store = store::open(&config).await?;
     let tokens = Tokens::open(&config.state_dir, config.token_seconds)?;
     let links = Links::open(&config.state_dir, &config.links)?;
     let app = App::start(store, tokens, links, config.tls.clone()).await?;
     let ready = Readiness::default();
     let app = Arc::new(app);
     tokio::spawn(app::housekeeping::keep_house(app.clone(), ready.clone(), config.operation_days));
+    if config.store.is_some() {
+        tokio::spawn(app::follow::follow(app.clone(), ready.clone()));
+    }
     let service = Service {
         name: "api-gateway",
         tls: config.tls,

@@ -65,16 +65,27 @@ impl App {
         self.agents
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(record.name.clone(), agent.clone());
+            .insert(record.name.clone(), (record.url.clone(), agent.clone()));
         self.fleet.follow(record.name.clone(), agent);
     }
 
-    pub(super) async fn connect_hosts(&self) -> Result<(), Problem> {
+    fn disconnect(&self, host: &HostId) {
+        self.agents.write().unwrap_or_else(PoisonError::into_inner).remove(host);
+        self.fleet.forget(host);
+    }
+
+    /// Follows the hosts that the records have, and no others.
+    pub(super) async fn read_hosts(&self) -> Result<(), Problem> {
+        let _turn = self.hosts_turn.lock().await;
+        let mut gone = self.agents.read().unwrap_or_else(PoisonError::into_inner).clone();
         for (_, text) in self.store.list(Table::Hosts).await? {
             let record: HostRecord = from_text(&text)?;
-            let agent = self.client(&record)?;
-            self.connect(&record, agent);
+            match gone.remove(&record.name) {
+                Some((url, _)) if url == record.url => {}
+                _ => self.connect(&record, self.client(&record)?),
+            }
         }
+        gone.keys().for_each(|host| self.disconnect(host));
         Ok(())
     }
 
@@ -92,6 +103,7 @@ impl App {
         record.info = Some(agent.host().await?);
         record.modified = super::operations::now();
         let name = record.name.to_string();
+        let _turn = self.hosts_turn.lock().await;
         if !self.store.insert(Table::Hosts, &name, &to_text(&record)?).await? {
             return Err(Problem::new(
                 ErrorCode::AlreadyExists,
@@ -104,11 +116,11 @@ impl App {
 
     /// Forgets a host. Its guests stay as they are.
     pub(crate) async fn remove_host(&self, host: &HostId) -> Result<(), Problem> {
+        let _turn = self.hosts_turn.lock().await;
         if !self.store.delete(Table::Hosts, host.as_str()).await? {
             return Err(no_such_host(host));
         }
-        self.agents.write().unwrap_or_else(PoisonError::into_inner).remove(host);
-        self.fleet.forget(host);
+        self.disconnect(host);
         Ok(())
     }
 

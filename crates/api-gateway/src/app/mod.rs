@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 pub(crate) mod archive;
 pub(crate) mod consoles;
+pub(crate) mod follow;
 pub(crate) mod hooks;
 pub(crate) mod hosts;
 pub(crate) mod housekeeping;
@@ -49,7 +50,10 @@ pub(crate) struct App {
     tls: TlsFiles,
     /// Operations that have not ended, as far as this gateway knows.
     open: Mutex<HashMap<OperationId, Open>>,
-    agents: RwLock<HashMap<HostId, AgentClient>>,
+    /// Agents and their addresses.
+    agents: RwLock<HashMap<HostId, (String, AgentClient)>>,
+    /// One change of the hosts at a time.
+    hosts_turn: tokio::sync::Mutex<()>,
     revoked: RwLock<HashSet<String>>,
 }
 
@@ -61,23 +65,24 @@ impl App {
         links: Links,
         tls: TlsFiles,
     ) -> Result<Self, Problem> {
-        let accounts = Accounts::read(store.as_ref()).await?;
         let app = Self {
             store,
             tokens,
             attempts: Attempts::default(),
             links,
-            accounts,
+            accounts: Accounts::default(),
             fleet: Fleet::default(),
             consoles: consoles::Consoles::default(),
             tls,
             open: Mutex::default(),
             agents: RwLock::default(),
+            hosts_turn: tokio::sync::Mutex::default(),
             revoked: RwLock::default(),
         };
+        app.accounts.read(app.store.as_ref()).await?;
         app.read_revoked().await?;
         app.read_open().await?;
-        app.connect_hosts().await?;
+        app.read_hosts().await?;
         Ok(app)
     }
 
@@ -114,7 +119,7 @@ impl App {
     /// The client of a host's agent.
     pub(crate) fn agent(&self, host: &HostId) -> Result<AgentClient, Problem> {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
-        agents.get(host).cloned().ok_or_else(|| no_such_host(host))
+        agents.get(host).map(|(_, agent)| agent.clone()).ok_or_else(|| no_such_host(host))
     }
 }
 

@@ -30,12 +30,14 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     /// As the records have them.
-    pub(crate) async fn read(store: &dyn Store) -> Result<Self, Problem> {
-        let accounts = Self::default();
+    pub(crate) async fn read(&self, store: &dyn Store) -> Result<(), Problem> {
+        let _turn = self.turn.lock().await;
+        let mut read = HashMap::new();
         for (name, text) in store.list(Table::Users).await? {
-            accounts.know(&name, from_text::<User>(&text)?.generation);
+            read.insert(name, from_text::<User>(&text)?.generation);
         }
-        Ok(accounts)
+        *self.generations.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(())
     }
 
     /// An account's generation from now on.

@@ -3,14 +3,22 @@
 //! A small key-value shape, so that every engine behind it means the same: a record is a key and
 //! a JSON text in a [`Table`]. Writes are durable when they return.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+mod redis;
 mod sqlite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vmmgr_common::error::{ErrorCode, Problem};
 
-pub(crate) use sqlite::Sqlite;
+use self::redis::Redis;
+pub(crate) use self::sqlite::Sqlite;
+use crate::config::Config;
 
 /// Kinds of records; the names are the keys of every engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +96,17 @@ pub(crate) trait Store: Send + Sync + 'static {
     async fn put(&self, table: Table, key: &str, value: &str) -> Result<(), Problem>;
     /// Removes a record; false if there was none.
     async fn delete(&self, table: Table, key: &str) -> Result<bool, Problem>;
+    /// How often each table has changed, by its name, where other gateways write as well; empty
+    /// where this process is the only writer.
+    async fn versions(&self) -> Result<BTreeMap<String, u64>, Problem>;
+}
+
+/// The engine that `gateway.toml` names.
+pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, Problem> {
+    Ok(match &config.store {
+        Some(redis) => Arc::new(Redis::open(redis).await?),
+        None => Arc::new(Sqlite::open(&config.state_dir)?),
+    })
 }
 
 /// The engine failed.
