@@ -12,7 +12,7 @@ use vmmgr_common::api::console::{
     ConsoleEvent, ConsoleGrant, ConsoleRedeem, ConsoleReport, ConsoleVerdict,
 };
 use vmmgr_common::error::{ErrorCode, Problem};
-use vmmgr_common::server::{Peer, Routes};
+use vmmgr_common::server::{Draining, Peer, Routes};
 
 use crate::app::App;
 
@@ -54,14 +54,14 @@ async fn report(
     Ok(web::Json(app.console_report(&proxy.0.instance, told)))
 }
 
-async fn events(app: web::Data<App>) -> HttpResponse {
+async fn events(app: web::Data<App>, draining: Draining) -> HttpResponse {
     // The first line tells at once that the stream stands.
     let start = (app.consoles.events(), true);
     let lines = stream::unfold(start, |(mut events, first)| async move {
         let event = if first { ConsoleEvent::Heartbeat } else { next(&mut events).await? };
         Some((Ok::<_, Infallible>(line(&event)), (events, false)))
     });
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(draining.cut(lines))
 }
 
 /// None where events were missed: the proxy comes again, and its report tells what it missed.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use vmmgr_common::api::operation::OperationEvent;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{OperationId, VmId};
+use vmmgr_common::server::Draining;
 
 use crate::app::App;
 use crate::app::operations::OperationRecord;
@@ -55,6 +56,7 @@ pub(super) async fn show(
 /// Newline-delimited [`OperationEvent`]s: what happened so far, what follows, and the end.
 pub(super) async fn events(
     app: web::Data<App>,
+    draining: Draining,
     _: Caller<ReadFleet>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -67,7 +69,7 @@ pub(super) async fn events(
         return Ok(answer.body(line(&end)));
     }
     let events = app.agent(&record.host)?.operation_events(id).await?;
-    Ok(answer.streaming(events.map(|event| event.map(|event| line(&event)))))
+    Ok(answer.streaming(draining.cut(events.map(|event| event.map(|event| line(&event))))))
 }
 
 fn line(event: &OperationEvent) -> Bytes {

@@ -9,6 +9,7 @@
 
 mod caller;
 mod door;
+mod draining;
 mod failure;
 mod ops;
 mod readiness;
@@ -17,7 +18,8 @@ mod run;
 
 pub use caller::{Peer, RequestId};
 pub use door::Door;
+pub use draining::Draining;
 pub use ops::install_metrics;
 pub use readiness::Readiness;
 pub use routes::Routes;
-pub use run::{ServeError, Service, Side, run, run_with_doors};
+pub use run::{ServeError, Service, Side, run, run_until, run_with_doors};

@@ -6,14 +6,16 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::door::{self, Door};
+use super::draining::Drain;
 use super::{Readiness, caller, failure, ops};
 use crate::mtls::{Role, TlsError, TlsFiles, server_config};
 
-/// How long a drain may take before what is left is cut, seconds.
-const DRAIN_SECONDS: u64 = 8;
+/// How long a drain may take before what is left is cut.
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// One service: where it listens and whom it lets in.
 pub struct Service {
@@ -103,14 +105,39 @@ pub async fn run_with_doors<F>(
 where
     F: Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
 {
+    let name = service.name;
+    let told = || {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        Ok(async move {
+            tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+        })
+    };
+    let told = told().map_err(|error| ServeError::Serve(name, error))?;
+    run_until(service, configure, further, told).await
+}
+
+/// As [`run_with_doors`], until `told`.
+pub async fn run_until<F>(
+    service: Service,
+    configure: F,
+    further: Vec<Door>,
+    told: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    F: Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
+{
     let Service { name, tls, listen, ops_listen, accept, ready } = service;
     let mut doors = vec![Door::new(accept, configure)];
     doors.extend(further);
     let known = door::roles(&doors);
     let tls = server_config(&tls).map_err(|error| ServeError::Tls(name, error))?;
+    let drain = Drain::new();
+    let counting = drain.clone();
     let main = HttpServer::new(move || {
-        let known = known.clone();
+        let (known, counting) = (known.clone(), counting.clone());
         App::new()
+            .wrap(from_fn(move |request, next| counting.clone().count(request, next)))
             .wrap(from_fn(move |request, next| caller::guard(request, next, known.clone())))
             .configure(failure::extractors)
             .configure(|app| doors.iter().for_each(|door| door.open(app)))
@@ -121,13 +148,28 @@ where
     .tcp_nodelay(true)
     .client_request_timeout(Duration::from_secs(10))
     .keep_alive(Duration::from_secs(75))
-    .shutdown_timeout(DRAIN_SECONDS)
+    .disable_signals()
     .bind_rustls_0_23(listen, tls)
     .map_err(|error| ServeError::Listen(name, listen, error))?;
     let side = Side::start(name, ops_listen, ready)?;
     tracing::info!(service = name, %listen, %ops_listen, version = env!("CARGO_PKG_VERSION"), "serving");
-    let result = main.run().await.map_err(|error| ServeError::Serve(name, error));
+    let mut main = main.run();
+    let handle = main.handle();
+    let result = tokio::select! {
+        ended = &mut main => ended,
+        () = told => {
+            tracing::info!(service = name, "draining");
+            let drained = async {
+                handle.pause().await;
+                drain.finish(DRAIN).await;
+                handle.stop(false).await;
+            };
+            let (ended, ()) = tokio::join!(main, drained);
+            ended
+        }
+    };
     side.stop().await;
+    let result = result.map_err(|error| ServeError::Serve(name, error));
     tracing::info!(service = name, "stopped");
     result
 }

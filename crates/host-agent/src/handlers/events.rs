@@ -12,14 +12,18 @@ use vmmgr_common::api::inventory::{HostEvent, Inventory};
 use vmmgr_common::api::operation::OperationEvent;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::OperationId;
+use vmmgr_common::server::Draining;
 
 use crate::ops::Engine;
 
 /// A silent stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-fn ndjson(lines: impl Stream<Item = Result<Bytes, Infallible>> + 'static) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
+fn ndjson(
+    draining: Draining,
+    lines: impl Stream<Item = Result<Bytes, Infallible>> + 'static,
+) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(draining.cut(lines))
 }
 
 fn line<T: Serialize>(value: &T) -> Bytes {
@@ -66,13 +70,16 @@ impl HostFeed {
 }
 
 /// A snapshot, then every change.
-pub(super) async fn host_events(engine: web::Data<Engine>) -> HttpResponse {
+pub(super) async fn host_events(engine: web::Data<Engine>, draining: Draining) -> HttpResponse {
     let (first, events) = engine.context().inventory.subscribe();
     let feed = HostFeed { engine, first: Some(first), events, generation: 0 };
-    ndjson(stream::unfold(feed, |mut feed| async move {
-        let event = feed.next().await?;
-        Some((Ok(line(&event)), feed))
-    }))
+    ndjson(
+        draining,
+        stream::unfold(feed, |mut feed| async move {
+            let event = feed.next().await?;
+            Some((Ok(line(&event)), feed))
+        }),
+    )
 }
 
 struct OperationFeed {
@@ -107,17 +114,21 @@ impl OperationFeed {
 /// An operation's progress so far, what follows, and its end.
 pub(super) async fn operation_events(
     engine: web::Data<Engine>,
+    draining: Draining,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = OperationId::parse(&id)?;
     if let Some(view) = engine.watch(id) {
         let feed = OperationFeed { view, told: 0, over: false };
-        return Ok(ndjson(stream::unfold(feed, |mut feed| async move {
-            let event = feed.next().await?;
-            Some((Ok(line(&event)), feed))
-        })));
+        return Ok(ndjson(
+            draining,
+            stream::unfold(feed, |mut feed| async move {
+                let event = feed.next().await?;
+                Some((Ok(line(&event)), feed))
+            }),
+        ));
     }
     let operation = engine.operation(id).await?;
     let end = line(&OperationEvent::Done { operation: Box::new(operation) });
-    Ok(ndjson(stream::iter([Ok(end)])))
+    Ok(ndjson(draining, stream::iter([Ok(end)])))
 }
