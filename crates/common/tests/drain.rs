@@ -23,8 +23,7 @@ const WHOLE: usize = 3 << 20;
 
 fn leaf(dir: &Path, ca: &Ca, role: Role) -> TlsFiles {
     let identity = Some(Identity::new(role, "one").unwrap());
-    let request =
-        LeafRequest { identity, names: Vec::new(), server: true, client: true, days: 1 };
+    let request = LeafRequest { identity, names: Vec::new(), server: true, client: true, days: 1 };
     ca.issue(&request).unwrap().write(dir, role.as_str()).unwrap();
     let at = |ending: &str| dir.join(format!("{}.{ending}", role.as_str()));
     TlsFiles { ca: dir.join("ca.pem"), cert: at("pem"), key: at("key") }

@@ -12,7 +12,7 @@ use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{self, Door, Readiness, Service};
 
 use crate::config::{Config, VirtType};
-use crate::console::Consoles;
+use crate::console::{Consoles, HistoryDirs};
 use crate::domain::template::Templates;
 use crate::handlers::{self, Stopping};
 use crate::hypervisor::{Hypervisor, Libvirt};
@@ -43,6 +43,10 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
         .as_ref()
         .map(|metadata| MetadataClient::new(&config.tls, &metadata.url, &config.host))
         .transpose()?;
+    let history = HistoryDirs {
+        logs: config.console_log_dir.clone(),
+        anchors: config.state_dir.join("console"),
+    };
     let context = Context {
         host: config.host.clone(),
         inventory: InventoryService::start(hypervisor.clone(), config.host.clone()),
@@ -56,13 +60,12 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
         journal: Journal::open(&config.state_dir)?,
         devices: config.device.clone(),
         virt_type,
-        console_log_dir: config.console_log_dir.clone(),
+        history: history.clone(),
         local_roots: config.local_roots.clone(),
     };
     let engine = Engine::new(Arc::new(context));
     engine.resume().await?;
-    let consoles =
-        Consoles::start(hypervisor.clone(), config.console_log_dir.clone(), &config.state_dir)?;
+    let consoles = Consoles::start(hypervisor.clone(), history)?;
     let (consoles, stopping) = (web::Data::from(consoles), web::Data::new(stopping()?));
     let ready = Readiness::default();
     tokio::spawn(tell_readiness(ready.clone(), hypervisor));

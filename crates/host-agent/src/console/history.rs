@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
+use vmmgr_common::ids::VmId;
 
 /// Rotated files that are looked for; virtlogd keeps three.
 const MOST_FILES: usize = 16;
@@ -58,6 +59,50 @@ struct Segment {
     len: u64,
 }
 
+/// Where the history of a guest is on the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct HistoryDirs {
+    /// Serial logs.
+    pub(crate) logs: PathBuf,
+    /// What their offsets are.
+    pub(crate) anchors: PathBuf,
+}
+
+impl HistoryDirs {
+    /// The log that QEMU writes.
+    pub(super) fn log(&self, vm: VmId) -> PathBuf {
+        self.logs.join(format!("console.{vm}.log"))
+    }
+
+    /// Its anchor.
+    pub(super) fn anchor(&self, vm: VmId) -> PathBuf {
+        self.anchors.join(format!("{vm}.json"))
+    }
+
+    /// Removes all that a guest's line has said.
+    pub(crate) fn remove(&self, vm: VmId) -> std::io::Result<()> {
+        let log = self.log(vm);
+        let names = (0..=MOST_FILES).map(|number| numbered(&log, number));
+        for path in names.chain([self.anchor(vm)]) {
+            match fs_err::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The newest is number 0; virtlogd counts the older ones from 0.
+fn numbered(log: &Path, number: usize) -> PathBuf {
+    if number == 0 {
+        return log.to_owned();
+    }
+    let mut name = log.to_owned().into_os_string();
+    name.push(format!(".{}", number - 1));
+    name.into()
+}
+
 /// The log files of one guest.
 pub(super) struct LogFile {
     path: PathBuf,
@@ -78,7 +123,7 @@ impl LogFile {
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<(File, FileId, u64)> = Vec::new();
         for number in 0..=MOST_FILES {
-            let Some(file) = open(&self.name(number))? else {
+            let Some(file) = open(&numbered(&self.path, number))? else {
                 // The newest may be missing for an instant while it is rotated.
                 if number == 0 { continue } else { break }
             };
@@ -104,17 +149,6 @@ impl LogFile {
             }
         }
         Ok(segments)
-    }
-
-    fn name(&self, number: usize) -> PathBuf {
-        match number {
-            0 => self.path.clone(),
-            _ => {
-                let mut name = self.path.clone().into_os_string();
-                name.push(format!(".{}", number - 1));
-                name.into()
-            }
-        }
     }
 
     fn keep(&self, anchor: Anchor) -> std::io::Result<()> {

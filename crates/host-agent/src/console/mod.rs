@@ -17,7 +17,6 @@ mod tests;
 mod watch;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -33,6 +32,7 @@ use self::history::LogFile;
 use self::hub::{History, Hub};
 use crate::hypervisor::{Hypervisor, LiveDomain};
 
+pub(crate) use self::history::HistoryDirs;
 pub(crate) use self::hub::Viewer;
 
 /// What a viewer without an offset is told of the past, bytes: about a screen full of text.
@@ -51,8 +51,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Consoles of all guests of this host.
 pub(crate) struct Consoles {
     hypervisor: Arc<dyn Hypervisor>,
-    log_dir: PathBuf,
-    anchor_dir: PathBuf,
+    history: HistoryDirs,
     changes: tokio::sync::watch::Receiver<u64>,
     hubs: Mutex<HashMap<VmId, Arc<Hub>>>,
     logs: Mutex<HashMap<VmId, Arc<LogFile>>>,
@@ -70,19 +69,16 @@ fn absent(vm: VmId, kind: ConsoleKind) -> Problem {
 }
 
 impl Consoles {
-    /// Serial logs are in `log_dir`; what their offsets are is kept below `state_dir`.
+    /// Serves from now on.
     pub(crate) fn start(
         hypervisor: Arc<dyn Hypervisor>,
-        log_dir: PathBuf,
-        state_dir: &Path,
+        history: HistoryDirs,
     ) -> std::io::Result<Arc<Self>> {
-        let anchor_dir = state_dir.join("console");
-        fs_err::create_dir_all(&anchor_dir)?;
+        fs_err::create_dir_all(&history.anchors)?;
         let consoles = Arc::new(Self {
             hypervisor,
-            changes: watch::changes(&log_dir),
-            log_dir,
-            anchor_dir,
+            changes: watch::changes(&history.logs),
+            history,
             hubs: Mutex::default(),
             logs: Mutex::default(),
             making: tokio::sync::Mutex::default(),
@@ -97,13 +93,13 @@ impl Consoles {
 
     /// The log of a guest; none for guests whose line goes elsewhere.
     fn log(&self, vm: VmId) -> Option<Arc<LogFile>> {
-        let path = self.log_dir.join(format!("console.{vm}.log"));
+        let path = self.history.log(vm);
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.exists() {
             logs.remove(&vm);
             return None;
         }
-        let anchor = self.anchor_dir.join(format!("{vm}.json"));
+        let anchor = self.history.anchor(vm);
         Some(logs.entry(vm).or_insert_with(|| Arc::new(LogFile::new(path, anchor))).clone())
     }
 

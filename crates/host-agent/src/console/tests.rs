@@ -34,7 +34,8 @@ impl Lab {
     /// As an agent that was started anew.
     fn consoles(&self) -> Arc<Consoles> {
         let dir = self.dir.path();
-        Consoles::start(self.fake.clone(), dir.to_owned(), dir).unwrap()
+        let history = HistoryDirs { logs: dir.to_owned(), anchors: dir.join("console") };
+        Consoles::start(self.fake.clone(), history).unwrap()
     }
 
     fn log(&self, text: &str) {

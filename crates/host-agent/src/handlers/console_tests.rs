@@ -15,7 +15,7 @@ use vmmgr_common::mtls::issue::{Ca, LeafRequest};
 use vmmgr_common::mtls::{Identity, Role, TlsFiles};
 use vmmgr_common::server::{self, Door, Readiness, Service};
 
-use crate::console::Consoles;
+use crate::console::{Consoles, HistoryDirs};
 use crate::hypervisor::Hypervisor as _;
 use crate::hypervisor::fake::{FakeHypervisor, domain_xml};
 
@@ -41,7 +41,8 @@ async fn vnc_proxy_gets_the_guest_s_own_bytes_and_nobody_else_does() {
          <graphics type='vnc'><listen type='none'/></graphics></devices>";
     fake.define(vm, &domain_xml(vm).replace("<devices></devices>", devices)).await.unwrap();
     fake.start(vm).await.unwrap();
-    let consoles = Consoles::start(fake.clone(), dir.path().to_owned(), dir.path()).unwrap();
+    let history = HistoryDirs { logs: dir.path().to_owned(), anchors: dir.path().join("console") };
+    let consoles = Consoles::start(fake.clone(), history).unwrap();
     let consoles: web::Data<Consoles> = web::Data::from(consoles);
     let (stop, stopping) = watch::channel(false);
     let stopping = web::Data::new(stopping);

@@ -24,6 +24,7 @@ use vmmgr_common::client::MetadataClient;
 use vmmgr_common::ids::HostId;
 
 use crate::config::{DeviceConfig, VirtType};
+use crate::console::HistoryDirs;
 use crate::domain::template::Templates;
 use crate::hypervisor::Hypervisor;
 use crate::inventory::InventoryService;
@@ -58,7 +59,7 @@ pub(crate) struct Context {
     /// `kvm` or `qemu`, decided at start.
     pub(crate) virt_type: VirtType,
     /// Where QEMU's serial logs go.
-    pub(crate) console_log_dir: std::path::PathBuf,
+    pub(crate) history: HistoryDirs,
     /// Folders that ISOs may come from.
     pub(crate) local_roots: Vec<std::path::PathBuf>,
 }

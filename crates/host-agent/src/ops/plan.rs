@@ -83,7 +83,7 @@ async fn create(context: &Context, create: &DomainCreate) -> Result<Vec<Step>, P
     }
     let host = HostFacts {
         virt_type: if context.virt_type == VirtType::Kvm { "kvm" } else { "qemu" },
-        console_log_dir: &context.console_log_dir,
+        console_log_dir: &context.history.logs,
     };
     if host.virt_type != "kvm"
         && create.cpu_model.as_ref().is_some_and(|m| m.as_str().starts_with("host-"))
@@ -233,7 +233,7 @@ async fn delete(context: &Context, vm: VmId) -> Result<Planned, Problem> {
         Err(problem) => return Err(problem),
     }
     steps.extend(volumes.into_iter().map(|path| Step::DeleteVolume { path }));
-    steps.push(Step::DeleteSeed { vm });
+    steps.extend([Step::DeleteHistory { vm }, Step::DeleteSeed { vm }]);
     Ok(Planned { steps, outcome })
 }
 
@@ -249,7 +249,7 @@ async fn has_seed(context: &Context, vm: VmId) -> Result<bool, Problem> {
 impl Context {
     /// Folders that a guest's files may be in.
     fn roots(&self) -> Vec<std::path::PathBuf> {
-        let mut roots = vec![self.volumes.dir().to_owned(), self.console_log_dir.clone()];
+        let mut roots = vec![self.volumes.dir().to_owned(), self.history.logs.clone()];
         roots.extend(self.local_roots.iter().cloned());
         roots
     }

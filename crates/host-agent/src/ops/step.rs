@@ -70,6 +70,8 @@ pub(crate) enum Step {
     Undefine { vm: VmId },
     /// Delete a volume of ours; no undo: data is gone.
     DeleteVolume { path: String },
+    /// Delete what the guest's serial line has said; no undo: data is gone.
+    DeleteHistory { vm: VmId },
     /// Remove a seed; no undo, like the guest's.
     DeleteSeed { vm: VmId },
     /// Change something of a guest that exists; undone as the change says.
@@ -99,6 +101,7 @@ impl Step {
             Self::Destroy { .. } => "cutting the power".into(),
             Self::Undefine { .. } => "undefining".into(),
             Self::DeleteVolume { .. } => "deleting a volume".into(),
+            Self::DeleteHistory { .. } => "deleting the serial log".into(),
             Self::DeleteSeed { .. } => "removing the seed".into(),
             Self::Tune(tune) => tune.line(),
         }
@@ -132,6 +135,14 @@ impl Step {
             Self::Tune(tune) => return tune.run(context, again).await,
             Self::SetCallers { vm, macs, .. } => return context.set_callers(*vm, macs).await,
             Self::DeleteVolume { path } => return context.delete_volume(path).await,
+            Self::DeleteHistory { vm } => {
+                let kept = |error| {
+                    let said = format!("guest {vm}: its serial log cannot be deleted: {error}");
+                    Problem::new(ErrorCode::HypervisorFailed, said)
+                        .hint("see to it that host-agent may write to `console_log_dir`")
+                };
+                return context.history.remove(*vm).map_err(kept);
+            }
             Self::DeleteSeed { vm } => return context.delete_seed(*vm).await,
             Self::Destroy { vm } => return destroy(context, *vm).await,
             Self::Undefine { vm } => return undefine(context, *vm).await,
@@ -167,6 +178,7 @@ impl Step {
             Self::Destroy { .. }
                 | Self::Undefine { .. }
                 | Self::DeleteVolume { .. }
+                | Self::DeleteHistory { .. }
                 | Self::DeleteSeed { .. }
                 | Self::Tune(Tune::RevertSnapshot { .. } | Tune::DeleteSnapshot { .. })
         )
@@ -208,6 +220,7 @@ impl Step {
             | Self::Destroy { .. }
             | Self::Undefine { .. }
             | Self::DeleteVolume { .. }
+            | Self::DeleteHistory { .. }
             | Self::DeleteSeed { .. } => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ use vmmgr_common::ids::{HostId, OperationId, VmId};
 
 use super::{Context, Engine, journal::Journal};
 use crate::config::VirtType;
+use crate::console::HistoryDirs;
 use crate::domain::{read, template::Templates};
 use crate::hypervisor::fake::FakeHypervisor;
 use crate::hypervisor::{Hypervisor as _, HypervisorError};
@@ -55,7 +56,10 @@ impl Bench {
             journal: Journal::open(&dir.path().join("state")).unwrap(),
             devices: Vec::new(),
             virt_type: VirtType::Qemu,
-            console_log_dir: dir.path().join("console"),
+            history: HistoryDirs {
+                logs: dir.path().join("console"),
+                anchors: dir.path().join("console"),
+            },
             local_roots: Vec::new(),
         };
         let vm = VmId::new();

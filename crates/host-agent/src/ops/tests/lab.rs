@@ -11,6 +11,7 @@ use vmmgr_common::ids::{HostId, OperationId, VmId};
 
 use super::seeds::Seeds;
 use crate::config::{Config, VirtType};
+use crate::console::HistoryDirs;
 use crate::domain::read;
 use crate::domain::template::Templates;
 use crate::hypervisor::Hypervisor as _;
@@ -99,9 +100,14 @@ impl Lab {
             journal: Journal::open(&self.path("state")).unwrap(),
             devices: config.device,
             virt_type: VirtType::Qemu,
-            console_log_dir: self.path("console"),
+            history: self.history(),
             local_roots: roots,
         }))
+    }
+
+    /// Serial logs; their anchors beside them.
+    pub(super) fn history(&self) -> HistoryDirs {
+        HistoryDirs { logs: self.path("console"), anchors: self.path("console") }
     }
 
     pub(super) fn create(&self, seed_mode: &str) -> Work {
@@ -208,9 +214,17 @@ impl Lab {
         if files != owned {
             wrong += &format!("\ncontradiction: {owned:?} are called ours");
         }
+        let mut said: Vec<_> = fs_err::read_dir(self.path("console"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        said.sort();
         let seed = Seeds::shared().of(self.vm).map(|seed| (seed.macs, seed.committed));
-        masked(&format!("{domains:#?}\n{files:#?}\n{seed:?}{wrong}"), &self.vm.to_string())
-            .replace(&*self.dir.path().to_string_lossy(), "DIR")
+        masked(
+            &format!("{domains:#?}\n{files:#?}\n{said:?}\n{seed:?}{wrong}"),
+            &self.vm.to_string(),
+        )
+        .replace(&*self.dir.path().to_string_lossy(), "DIR")
     }
 }
 

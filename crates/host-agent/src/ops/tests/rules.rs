@@ -2,7 +2,7 @@
 
 use vmmgr_common::api::operation::{OperationRequest, OperationState};
 use vmmgr_common::error::ErrorCode;
-use vmmgr_common::ids::OperationId;
+use vmmgr_common::ids::{OperationId, VmId};
 
 use super::lab::Lab;
 use super::seeds::Seeds;
@@ -24,6 +24,29 @@ async fn the_same_id_is_the_same_operation_and_other_work_is_refused() {
     assert_eq!((refused.status, refused.code), (409, ErrorCode::KeyReuse));
     assert_eq!(lab.engine().submit(request).await.unwrap(), ended, "after a restart");
     assert_eq!(lab.fake.ids(), [lab.vm]);
+}
+
+#[tokio::test]
+async fn a_deleted_guest_leaves_nothing_that_its_serial_line_said() {
+    let lab = Lab::new();
+    let engine = lab.engine();
+    let work = lab.prepare(&engine, "delete").await;
+    let (vm, other) = (lab.vm, VmId::new());
+    let said = |name: String| lab.path("console").join(name);
+    let theirs = [format!("console.{other}.log"), format!("{other}.json")];
+    let own = [".log", ".log.0", ".log.2"].map(|end| format!("console.{vm}{end}"));
+    for name in own.iter().chain(&theirs).chain([&format!("{vm}.json")]) {
+        fs_err::write(said(name.clone()), "login: ").unwrap();
+    }
+    assert_eq!(lab.run(&engine, work).await.state, OperationState::Succeeded);
+    let mut left: Vec<_> = fs_err::read_dir(lab.path("console"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    left.sort();
+    let mut theirs = theirs.to_vec();
+    theirs.sort();
+    assert_eq!(left, theirs);
 }
 
 #[tokio::test]
@@ -79,7 +102,7 @@ async fn a_delete_waits_for_a_seed_service_that_is_away_for_a_moment() {
         Seeds::shared().failing(lab.vm, "delete", false, ErrorCode::MetadataUnreachable);
     }
     assert_eq!(lab.run(&engine, work).await.state, OperationState::Succeeded);
-    assert_eq!(lab.host().await, "[]\n[]\nNone");
+    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone");
 }
 
 #[tokio::test]
@@ -95,7 +118,7 @@ async fn a_delete_that_failed_behind_the_last_volume_is_ended_by_the_next() {
     assert!(ended.problem.unwrap().hint.unwrap().contains("ask again"));
     assert!(lab.fake.ids().is_empty() && Seeds::shared().of(lab.vm).is_some());
     assert_eq!(lab.run(&engine, work.clone()).await.state, OperationState::Succeeded);
-    assert_eq!(lab.host().await, "[]\n[]\nNone");
+    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone");
     let absent = lab.run(&engine, work).await.problem.unwrap();
     assert_eq!(absent.code, ErrorCode::NoSuchVm);
 }
@@ -113,7 +136,7 @@ async fn an_undo_waits_for_libvirt_and_names_what_it_could_not_take_back() {
     away(5);
     let ended = lab.run(&engine, lab.create("http")).await;
     assert_eq!(ended.problem.unwrap().code, ErrorCode::Internal);
-    assert_eq!(lab.host().await, "[]\n[]\nNone");
+    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone");
     away(15);
     let ended = lab.run(&engine, lab.create("http")).await;
     let problem = ended.problem.unwrap();
