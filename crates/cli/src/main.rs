@@ -60,6 +60,11 @@ enum Command {
     Login(cmd::session::Login),
     /// Who am I
     Whoami,
+    /// Change the own password; all other sessions end
+    Password(cmd::user::Password),
+    /// Accounts
+    #[command(subcommand)]
+    User(cmd::user::User),
     /// Hosts
     #[command(subcommand)]
     Host(cmd::host::Host),
@@ -151,6 +156,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Login(login) => login.run(&client, format).await,
         Command::Whoami => cmd::session::whoami(&client, format).await,
+        Command::Password(password) => password.run(&client, format).await,
+        Command::User(user) => user.run(&client, format).await,
         Command::Host(host) => host.run(&client, format).await,
         Command::Image(image) => image.run(&client, format).await,
         Command::Iso(iso) => iso.run(&client, format).await,

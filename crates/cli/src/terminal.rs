@@ -1,6 +1,7 @@
 //! The terminal of whoever runs the program.
 
 use std::io::Read as _;
+use std::path::Path;
 
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
@@ -38,6 +39,27 @@ impl Drop for Raw {
             eprintln!("warning: the terminal stays raw (`reset` mends it): {error}");
         }
     }
+}
+
+/// True where somebody types.
+pub(crate) fn is_interactive() -> bool {
+    isatty(std::io::stdin())
+}
+
+/// A secret: asked for without echo where somebody types, all of standard input otherwise.
+pub(crate) fn secret(prompt: &str) -> Result<String, Failure> {
+    if is_interactive() {
+        return rpassword::prompt_password(prompt).map_err(Failure::local);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(Failure::local)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A secret from a file, without its line's end.
+pub(crate) fn secret_file(path: &Path) -> Result<String, Failure> {
+    let text = fs_err::read_to_string(path).map_err(Failure::local)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Standard input in pieces, as it comes. It is read by a thread of its own: a read of a terminal

@@ -13,6 +13,7 @@
     reason = "a test program; clippy takes helpers of tests for something else"
 )]
 
+mod accounts;
 mod api;
 mod bad_input;
 mod boot;

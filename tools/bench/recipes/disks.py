@@ -45,7 +45,7 @@ class Agent:
         libvirt(lab)
         (lab.dir / "state" / "storage").mkdir()
         lab.service("metadata-srv")
-        lab.service("host-agent")
+        lab.service("host-agent", allow=f'["127.0.0.1:{ORIGIN_PORT}"]')
         self.client = gateway.Client(lab.pki(), AGENT_PORT, "gateway")
 
     def work(self, **work):

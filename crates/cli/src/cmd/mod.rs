@@ -14,6 +14,7 @@ pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod transfer;
 pub(crate) mod tuning;
+pub(crate) mod user;
 pub(crate) mod vm;
 
 use vmmgr_common::api::operation::Operation;

@@ -1,6 +1,5 @@
 //! Logging in.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,6 +9,7 @@ use serde_json::json;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Format};
+use crate::terminal;
 
 /// Name and password.
 #[derive(Args)]
@@ -17,20 +17,18 @@ pub(crate) struct Login {
     /// Account
     #[arg(long, default_value = "admin")]
     username: String,
-    /// File with the password; `-` reads standard input
-    #[arg(long, default_value = "-")]
-    password_file: PathBuf,
+    /// File with the password; asked for, or read from standard input (`-`), otherwise
+    #[arg(long)]
+    password_file: Option<PathBuf>,
 }
 
 impl Login {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        let mut password = String::new();
-        if self.password_file.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut password).map_err(Failure::local)?;
-        } else {
-            password = fs_err::read_to_string(&self.password_file).map_err(Failure::local)?;
-        }
-        let body = json!({ "username": self.username, "password": password.trim_end_matches(['\r', '\n']) });
+        let password = match &self.password_file {
+            Some(path) if path.as_os_str() != "-" => terminal::secret_file(path)?,
+            _ => terminal::secret("Password: ")?,
+        };
+        let body = json!({ "username": self.username, "password": password });
         let session = client.call(Method::POST, "/v1/session", Some(&body)).await?;
         let token = session["token"].as_str().unwrap_or_default().to_owned();
         output::one(format, &session, &token, &token)

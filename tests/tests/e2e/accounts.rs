@@ -1,0 +1,59 @@
+//! Accounts, as an operator handles them with `vmmctl`.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use crate::api::URL;
+use crate::lab::{Lab, lab};
+
+/// `vmmctl` of whoever `token` is; `typed` is its standard input.
+fn vmmctl(lab: &Lab, token: &str, arguments: &[&str], typed: &str) -> Output {
+    let program =
+        std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("vmmctl");
+    let mut child = Command::new(program)
+        .args(["--server", URL])
+        .args(arguments)
+        .env("VMMGR_CA", lab.state.join("pki/ca.pem"))
+        .env("VMMGR_TOKEN", token)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn said(lab: &Lab, token: &str, arguments: &[&str], typed: &str) -> String {
+    let output = vmmctl(lab, token, arguments, typed);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn an_account_is_made_used_changed_and_removed_on_the_command_line() {
+    let Some(lab) = lab("vmmctl user") else { return };
+    let admin = lab.api.token.clone();
+    said(lab, &admin, &["user", "add", "eve", "--role", "viewer"], "correct horse\n");
+    let again = vmmctl(lab, &admin, &["user", "add", "eve", "--role", "viewer"], "correct horse\n");
+    assert!(!again.status.success(), "{again:?}");
+    let token = said(lab, "", &["login", "--username", "eve"], "correct horse\n");
+    assert_eq!(said(lab, &token, &["whoami"], ""), "eve (viewer)");
+    let refused = vmmctl(lab, &token, &["user", "list"], "");
+    assert!(!refused.status.success(), "{refused:?}");
+
+    said(lab, &admin, &["user", "set-role", "eve", "operator"], "");
+    let old = vmmctl(lab, &token, &["whoami"], "");
+    assert!(!old.status.success(), "a session of before goes on: {old:?}");
+    said(lab, &admin, &["user", "set-password", "eve"], "battery staple\n");
+    let wrong = vmmctl(lab, "", &["login", "--username", "eve"], "correct horse\n");
+    assert!(!wrong.status.success(), "{wrong:?}");
+    let token = said(lab, "", &["login", "--username", "eve"], "battery staple\n");
+    assert_eq!(said(lab, &token, &["whoami"], ""), "eve (operator)");
+    let blind = vmmctl(lab, &token, &["password"], "battery staple\n");
+    assert!(String::from_utf8_lossy(&blind.stderr).contains("--old-file"), "{blind:?}");
+
+    said(lab, &admin, &["user", "remove", "eve"], "");
+    assert!(!said(lab, &admin, &["-o", "name", "user", "list"], "").contains("eve"));
+    assert!(!vmmctl(lab, &token, &["whoami"], "").status.success());
+}
