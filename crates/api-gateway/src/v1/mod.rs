@@ -1,5 +1,7 @@
 //! The API of `vmmctl`, the web UI and new clients: JSON, `snake_case`, units in names.
 
+#[cfg(test)]
+mod access_tests;
 mod addresses;
 mod console;
 mod devices;

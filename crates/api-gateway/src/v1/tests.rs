@@ -17,9 +17,9 @@ const PUBLIC_ROUTES: [(&str, &str); 3] =
 /// Every route of the sources that register them, so that a new one cannot be forgotten here.
 pub(super) fn routes() -> Vec<(Method, String)> {
     let mut found = Vec::new();
-    for line in include_str!("mod.rs").lines().chain(include_str!("../compat/mod.rs").lines()) {
-        let Some((_, rest)) = line.split_once(".route(") else { continue };
-        let (path, rest) = rest.split_once(", ").expect(line);
+    let sources = include_str!("mod.rs").lines().chain(include_str!("../compat/mod.rs").lines());
+    for line in sources.flat_map(|line| line.split(".route(").skip(1)) {
+        let (path, rest) = line.split_once(", ").expect(line);
         let quoted = path.split('"').nth(1);
         let paths: Vec<String> = match (path, quoted) {
             ("VM", _) => vec!["/v1/hosts/{host}/vms/{vm}".to_owned()],
@@ -39,7 +39,7 @@ pub(super) fn routes() -> Vec<(Method, String)> {
     found
 }
 
-fn filled(path: &str, vm: VmId) -> String {
+pub(super) fn filled(path: &str, vm: VmId) -> String {
     path.replace("{host}", "host01")
         .replace("{vm}", &vm.to_string())
         .replace("{uuid}", &vm.to_string())
@@ -55,10 +55,10 @@ fn filled(path: &str, vm: VmId) -> String {
         .replace("{arch}", "x86_64")
 }
 
-fn forged(change: impl FnOnce(&mut Value), key: &[u8]) -> String {
+pub(super) fn forged(change: impl FnOnce(&mut Value), key: &[u8]) -> String {
     let now = jsonwebtoken::get_current_timestamp();
     let mut claims = json!({"iss": "vmmgr", "aud": "vmmgr-api", "sub": "ada", "role": "admin",
-        "iat": now, "nbf": now, "exp": now + 60, "jti": "j"});
+        "generation": 0, "iat": now, "nbf": now, "exp": now + 60, "jti": "j"});
     change(&mut claims);
     let key = EncodingKey::from_secret(key);
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
