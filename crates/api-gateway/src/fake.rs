@@ -69,6 +69,13 @@ impl Host {
             Work::Create { domain } => {
                 self.domains.insert(domain.id, guest(domain.id));
             }
+            Work::IfUnchanged { work, .. } => return self.carry_out(work),
+            Work::Configure { vm, change } => {
+                if let (Some(domain), Some(text)) = (self.domains.get_mut(vm), &change.description)
+                {
+                    domain["description"] = json!(text);
+                }
+            }
             Work::Start { vm } => state(self, vm, "running"),
             Work::Shutdown { vm } | Work::Destroy { vm } => state(self, vm, "shut_off"),
             Work::Delete { vm } => drop(self.domains.remove(vm)),

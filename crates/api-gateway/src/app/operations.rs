@@ -82,6 +82,8 @@ pub(crate) struct Submission {
     pub(crate) digest: String,
     /// How long to wait for the end.
     pub(crate) wait: Duration,
+    /// `If-Match`: versions, one of which the guest must have.
+    pub(crate) versions: Option<Vec<String>>,
 }
 
 /// A digest of what was asked, for [`Submission::digest`].
@@ -104,6 +106,10 @@ impl App {
         how: Submission,
     ) -> Result<OperationRecord, Problem> {
         let agent = self.agent(host)?;
+        let work = match how.versions.clone() {
+            Some(versions) => Work::IfUnchanged { versions, work: Box::new(work) },
+            None => work,
+        };
         let request = OperationRequest { id: OperationId::new(), work };
         if let Some(known) = self.claim_key(who, &how, request.id).await? {
             return self.operation(known).await;
@@ -124,6 +130,10 @@ impl App {
         };
         let _way = OnTheWay::begin(self, &record);
         self.accept(&record).await?;
+        // The agent looks again in the guest's turn; this tells those who do not wait for it.
+        if let Err(problem) = self.unchanged(host, &request.work).await {
+            return self.fail(record, problem).await;
+        }
         // After the record: a reservation without an operation would never be given back.
         if let Err(problem) = self.reserve_for(host, &request).await {
             return self.fail(record, problem).await;
@@ -135,6 +145,15 @@ impl App {
                 Ok(record)
             }
             Err(problem) => self.unsure(record, problem).await,
+        }
+    }
+
+    async fn unchanged(&self, host: &HostId, work: &Work) -> Result<(), Problem> {
+        match (work, work.vm()) {
+            (Work::IfUnchanged { versions, .. }, Some(vm)) => {
+                self.agent(host)?.domain(vm).await?.unchanged(versions)
+            }
+            _ => Ok(()),
         }
     }
 

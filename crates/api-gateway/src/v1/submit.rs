@@ -1,8 +1,8 @@
-//! What all changes share: `Idempotency-Key`, `?wait_ms=`, and the answer.
+//! What all changes share: `Idempotency-Key`, `If-Match`, `?wait_ms=`, and the answer.
 
 use std::time::Duration;
 
-use actix_web::http::header::LOCATION;
+use actix_web::http::header::{Header as _, IF_MATCH, IfMatch, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use vmmgr_common::api::operation::{OperationState, Work};
@@ -48,7 +48,23 @@ pub(super) fn submission<B: Serialize>(
     let body = crate::store::to_text(body)?;
     let asked = [request.method().as_str().as_bytes(), request.path().as_bytes(), body.as_bytes()];
     let wait = Duration::from_millis(wait.wait_ms.min(LONGEST_WAIT_MS));
-    Ok(Submission { key, digest: digest(&asked), wait })
+    Ok(Submission { key, digest: digest(&asked), wait, versions: versions(request)? })
+}
+
+/// `If-Match`; none when there is no such header, or when it takes any version. Weak tags and
+/// what is no tag match nothing.
+fn versions(request: &HttpRequest) -> Result<Option<Vec<String>>, Problem> {
+    if !request.headers().contains_key(IF_MATCH) {
+        return Ok(None);
+    }
+    let unreadable =
+        |_| Problem::new(ErrorCode::MalformedRequest, "If-Match: expected `*` or tags in quotes");
+    Ok(match IfMatch::parse(request).map_err(unreadable)? {
+        IfMatch::Any => None,
+        IfMatch::Items(tags) => {
+            Some(tags.iter().filter(|tag| !tag.weak).map(|tag| tag.tag().to_owned()).collect())
+        }
+    })
 }
 
 /// Hands the work in: 202 with the operation's place, 200 when it has ended, its problem if it failed.

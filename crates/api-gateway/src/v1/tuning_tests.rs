@@ -23,6 +23,36 @@ fn works(stack: &Stack) -> Vec<Value> {
 }
 
 #[actix_web::test]
+async fn a_change_of_what_was_read_is_refused_when_it_was_changed_since() {
+    let (stack, vm) = Stack::with_guest().await;
+    let path = format!("/v1/hosts/host01/vms/{vm}");
+    let tag = async || {
+        let answer = stack.send(Role::Viewer, Method::GET, &path, None).await;
+        answer.headers()["etag"].to_str().unwrap().to_owned()
+    };
+    let change = async |tags: &str, text: &str| {
+        let request = stack.request(Method::PATCH, &path).bearer_auth(stack.token(Role::Operator));
+        let request = request.header("if-match", tags).json(&json!({"description": text}));
+        let (status, body) = crate::fake::read(request.send().await.unwrap()).await;
+        (status, body["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let first = tag().await;
+    assert_eq!(tag().await, first);
+    stack.host.lock().unwrap().domains.get_mut(&vm).unwrap()["cpu_time_ns"] = json!(8);
+    assert_eq!(tag().await, first, "a guest that runs is not changed by that");
+    assert_eq!(change(&first, "one").await.0, 200);
+    assert_ne!(tag().await, first);
+    let weak = format!("W/{}", tag().await);
+    for stale in [&*first, &*weak, "\"\"", "nonsense"] {
+        assert_eq!(change(stale, "two").await, (412, "precondition_failed".into()), "{stale}");
+    }
+    assert_eq!(works(&stack).len(), 1, "what is refused does not arrive");
+    assert_eq!(change(&format!("{first}, {}", tag().await), "two").await.0, 200);
+    assert_eq!(change("*", "three").await.0, 200);
+    assert_eq!(works(&stack)[1]["versions"].as_array().unwrap().len(), 2, "the host looks again");
+}
+
+#[actix_web::test]
 async fn the_v1_verbs_become_work() {
     let (stack, vm) = Stack::with_guest().await;
     let at = |rest: &str| format!("/v1/hosts/host01/vms/{vm}{rest}?wait_ms=5000");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use actix_web::http::header::{ETAG, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use vmmgr_common::api::domain::{
@@ -16,7 +17,6 @@ use vmmgr_common::ids::{HostId, ResourceName, VmId};
 use super::submit::{submission, submit};
 use crate::app::App;
 use crate::app::operations::now;
-use crate::app::vms::VmView;
 use crate::auth::{Caller, ManageVms, ReadFleet};
 use crate::listing;
 
@@ -86,9 +86,11 @@ pub(super) async fn show(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
     path: VmPath,
-) -> Result<web::Json<VmView>, Problem> {
+) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;
-    Ok(web::Json(app.vm(&host, vm).await?))
+    let view = app.vm(&host, vm).await?;
+    let tag = EntityTag::new_strong(view.domain.version());
+    Ok(HttpResponse::Ok().insert_header((ETAG, tag)).json(view))
 }
 
 pub(super) async fn create(

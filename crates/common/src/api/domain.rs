@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::host::Arch;
 use super::seed::SeedSpec;
+use crate::error::{ErrorCode, Problem};
 use crate::ids::{MacAddress, ResourceName, VmId};
 
 /// How the guest's firmware starts.
@@ -190,6 +192,29 @@ pub struct Domain {
     /// Keys and values that callers keep with the guest, in the same block.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+}
+
+impl Domain {
+    /// Another whenever anything differs but the CPU time used: 32 hexadecimal digits of SHA-256.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let still = Self { cpu_time_ns: 0, ..self.clone() };
+        let mut digest = Sha256::new();
+        // Its own JSON has no map whose keys are no text, so this does not fail; if it did, the
+        // version would be one that nobody has read.
+        digest.update(serde_json::to_vec(&still).unwrap_or_default());
+        digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Refuses when none of `versions` is the present one.
+    pub fn unchanged(&self, versions: &[String]) -> Result<(), Problem> {
+        if versions.contains(&self.version()) {
+            return Ok(());
+        }
+        let detail = format!("guest {} is no longer as it was read", self.id);
+        Err(Problem::new(ErrorCode::PreconditionFailed, detail)
+            .hint("read the guest again, then repeat the change"))
+    }
 }
 
 /// A disk or drive of a guest.

@@ -151,6 +151,13 @@ pub enum Work {
         /// Which.
         gold: GoldImage,
     },
+    /// Work on a guest that is as the caller has read it; looked at in the guest's turn.
+    IfUnchanged {
+        /// Versions, one of which it must have; see [`Domain::version`](super::domain::Domain::version).
+        versions: Vec<String>,
+        /// What to do then.
+        work: Box<Work>,
+    },
 }
 
 impl Work {
@@ -177,12 +184,13 @@ impl Work {
             | Self::Detach { vm, .. }
             | Self::ChangeMedium { vm, .. } => Some(*vm),
             Self::ImportImage { .. } => None,
+            Self::IfUnchanged { work, .. } => work.vm(),
         }
     }
 
     /// The verb as it stands on the wire.
     #[must_use]
-    pub const fn verb(&self) -> &'static str {
+    pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Start { .. } => "start",
@@ -203,6 +211,7 @@ impl Work {
             Self::Detach { .. } => "detach",
             Self::ChangeMedium { .. } => "change_medium",
             Self::ImportImage { .. } => "import_image",
+            Self::IfUnchanged { work, .. } => work.verb(),
         }
     }
 }

@@ -5,7 +5,7 @@ mod seed;
 mod tune;
 
 use vmmgr_common::api::disk::DeviceRef;
-use vmmgr_common::api::domain::{Disk, DomainCreate, DomainState, SeedMode};
+use vmmgr_common::api::domain::{Disk, Domain, DomainCreate, DomainState, SeedMode};
 use vmmgr_common::api::operation::{Outcome, Work};
 use vmmgr_common::api::seed::SeedRecord;
 use vmmgr_common::error::{ErrorCode, Problem};
@@ -65,7 +65,21 @@ pub(super) async fn make(context: &Context, work: &Work) -> Result<Planned, Prob
             devices::change_medium(context, *vm, device, medium).await
         }
         Work::ImportImage { gold } => Ok(vec![Step::EnsureImage { gold: gold.clone() }].into()),
+        Work::IfUnchanged { versions, work } => {
+            if let Some(vm) = work.vm() {
+                present(context, vm).await?.unchanged(versions)?;
+            }
+            Box::pin(make(context, work)).await
+        }
     }
+}
+
+/// The guest as callers are shown it.
+async fn present(context: &Context, vm: VmId) -> Result<Domain, Problem> {
+    let raw = context.hypervisor.domain(vm).await?;
+    read::parse(&raw).ok_or_else(|| {
+        Problem::new(ErrorCode::HypervisorFailed, format!("guest {vm} cannot be read"))
+    })
 }
 
 async fn simple(context: &Context, step: Step, vm: VmId) -> Result<Planned, Problem> {

@@ -110,6 +110,30 @@ async fn a_guest_is_changed_as_a_whole() {
 }
 
 #[tokio::test]
+async fn a_guest_that_is_not_as_it_was_read_stays_as_it_is() {
+    let bench = Bench::new("").await;
+    let read = bench.guest().await.version();
+    let change = async |versions: &[&String], text: &str| {
+        let work = json!({"verb": "if_unchanged", "versions": versions, "work":
+            {"verb": "configure", "vm": bench.vm, "change": {"description": text}}});
+        let work = serde_json::from_value(work).unwrap();
+        let request = OperationRequest { id: OperationId::new(), work };
+        let id = bench.engine.submit(request).await.unwrap().id;
+        let ended = bench.engine.wait(id, Duration::from_secs(10)).await.unwrap();
+        (ended.verb, ended.problem.map(|problem| problem.code))
+    };
+    let done = ("configure".to_owned(), None);
+    let refused = ("configure".to_owned(), Some(ErrorCode::PreconditionFailed));
+    assert_eq!(change(&[&read], "first").await, done);
+    assert_eq!(change(&[&read], "second").await, refused);
+    assert_eq!(change(&[], "second").await, refused);
+    assert_eq!(bench.guest().await.description, "first");
+    let present = bench.guest().await.version();
+    assert_eq!(change(&[&read, &present], "second").await, done);
+    assert_eq!(bench.guest().await.description, "second");
+}
+
+#[tokio::test]
 async fn a_level_above_the_maximum_waits_for_the_next_start() {
     let bench = Bench::new("").await;
     bench.fake.start(bench.vm).await.unwrap();
