@@ -24,8 +24,9 @@ pub(super) fn routes() -> Vec<(Method, String)> {
         let paths: Vec<String> = match (path, quoted) {
             ("VM", _) => vec!["/v1/hosts/{host}/vms/{vm}".to_owned()],
             ("&path", _) => ["start", "stop", "reset", "delete"]
-                .map(|verb| format!("/vm/{verb}/{{host}}/{{uuid}}"))
-                .into(),
+                .into_iter()
+                .flat_map(|verb| ["", "/"].map(|end| format!("/vm/{verb}/{{host}}/{{uuid}}{end}")))
+                .collect(),
             (_, Some(rest)) if path.starts_with("&vm(") => {
                 vec![format!("/v1/hosts/{{host}}/vms/{{vm}}{rest}")]
             }
