@@ -65,6 +65,9 @@ enum Command {
     /// Accounts
     #[command(subcommand)]
     User(cmd::user::User),
+    /// Tokens for scripts
+    #[command(subcommand)]
+    Token(cmd::token::Token),
     /// Hosts
     #[command(subcommand)]
     Host(cmd::host::Host),
@@ -158,6 +161,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Whoami => cmd::session::whoami(&client, format).await,
         Command::Password(password) => password.run(&client, format).await,
         Command::User(user) => user.run(&client, format).await,
+        Command::Token(token) => token.run(&client, format).await,
         Command::Host(host) => host.run(&client, format).await,
         Command::Image(image) => image.run(&client, format).await,
         Command::Iso(iso) => iso.run(&client, format).await,

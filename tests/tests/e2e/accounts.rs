@@ -53,7 +53,17 @@ fn an_account_is_made_used_changed_and_removed_on_the_command_line() {
     let blind = vmmctl(lab, &token, &["password"], "battery staple\n");
     assert!(String::from_utf8_lossy(&blind.stderr).contains("--old-file"), "{blind:?}");
 
+    let script = said(lab, &token, &["token", "create", "ci", "--role", "viewer"], "");
+    assert_eq!(said(lab, &script, &["whoami"], ""), "eve (viewer)");
+    let other = said(lab, &token, &["token", "create", "other"], "");
+    let id = said(lab, &other, &["-o", "json", "token", "list"], "");
+    let listed: serde_json::Value = serde_json::from_str(&id).unwrap();
+    let ci = listed.as_array().unwrap().iter().find(|token| token["name"] == "ci").unwrap();
+    said(lab, &token, &["token", "revoke", ci["id"].as_str().unwrap()], "");
+    assert!(!vmmctl(lab, &script, &["whoami"], "").status.success(), "it was revoked");
+
     said(lab, &admin, &["user", "remove", "eve"], "");
+    assert!(!vmmctl(lab, &other, &["whoami"], "").status.success(), "its account is gone");
     assert!(!said(lab, &admin, &["-o", "name", "user", "list"], "").contains("eve"));
     assert!(!vmmctl(lab, &token, &["whoami"], "").status.success());
 }

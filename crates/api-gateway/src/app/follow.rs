@@ -51,6 +51,9 @@ impl App {
         if changed(Table::Users) {
             self.accounts.read(self.store.as_ref()).await?;
         }
+        if changed(Table::ApiTokens) {
+            self.api_tokens.read(self.store.as_ref()).await?;
+        }
         if changed(Table::RevokedTokens) {
             self.read_revoked().await?;
         }

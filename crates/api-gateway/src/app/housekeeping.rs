@@ -108,6 +108,7 @@ impl App {
                 self.store.delete(Table::IdempotencyKeys, &key).await?;
             }
         }
+        self.prune_api_tokens(now).await?;
         self.prune_revoked(now).await
     }
 }

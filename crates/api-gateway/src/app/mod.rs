@@ -1,6 +1,7 @@
 //! The application: what the two faces of the API share. Knows no HTTP.
 
 pub(crate) mod addresses;
+pub(crate) mod api_tokens;
 pub(crate) mod archive;
 pub(crate) mod consoles;
 pub(crate) mod follow;
@@ -23,6 +24,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, OperationId};
 use vmmgr_common::mtls::TlsFiles;
 
+use self::api_tokens::ApiTokens;
 use self::links::Links;
 use self::operations::Open;
 use self::users::Accounts;
@@ -43,6 +45,8 @@ pub(crate) struct App {
     pub(crate) links: Links,
     /// Generations of accounts.
     pub(crate) accounts: Accounts,
+    /// Tokens for scripts.
+    pub(crate) api_tokens: ApiTokens,
     /// Guests.
     pub(crate) fleet: Fleet,
     /// Who looks at them.
@@ -71,6 +75,7 @@ impl App {
             attempts: Attempts::default(),
             links,
             accounts: Accounts::default(),
+            api_tokens: ApiTokens::default(),
             fleet: Fleet::default(),
             consoles: consoles::Consoles::default(),
             tls,
@@ -80,6 +85,7 @@ impl App {
             revoked: RwLock::default(),
         };
         app.accounts.read(app.store.as_ref()).await?;
+        app.api_tokens.read(app.store.as_ref()).await?;
         app.read_revoked().await?;
         app.read_open().await?;
         app.read_hosts().await?;

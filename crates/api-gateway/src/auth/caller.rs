@@ -8,8 +8,10 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, web};
 use vmmgr_common::error::{ErrorCode, Problem};
 
+use super::token::Claims;
 use super::{Policy, Role};
 use crate::app::App;
+use crate::app::api_tokens::PREFIX;
 
 /// What stands before the id of a link where an account's name stands otherwise; no name of an
 /// account has a colon.
@@ -28,6 +30,18 @@ pub(crate) struct Identity {
     pub(crate) generation: u32,
     /// When the token ends, seconds since 1970.
     pub(crate) until: u64,
+}
+
+impl From<Claims> for Identity {
+    fn from(claims: Claims) -> Self {
+        Self {
+            user: claims.sub,
+            role: claims.role,
+            token: claims.jti,
+            generation: claims.generation,
+            until: claims.exp,
+        }
+    }
 }
 
 /// A caller that may do what `P` names.
@@ -49,24 +63,22 @@ fn authenticate(request: &HttpRequest) -> Result<Identity, Problem> {
     let app = request
         .app_data::<web::Data<App>>()
         .ok_or_else(|| Problem::new(ErrorCode::Internal, "the application is not set up"))?;
-    let claims = app.tokens.verify(token)?;
-    if app.is_revoked(&claims.jti) {
+    let identity = if token.starts_with(PREFIX) {
+        app.api_tokens.identity(token, jsonwebtoken::get_current_timestamp())?
+    } else {
+        app.tokens.verify(token)?.into()
+    };
+    if app.is_revoked(&identity.token) {
         return Err(Problem::new(ErrorCode::Unauthenticated, "the token was revoked"));
     }
-    if !app.accounts.has(&claims.sub, claims.generation) {
+    if !app.accounts.has(&identity.user, identity.generation) {
         return Err(Problem::new(
             ErrorCode::Unauthenticated,
             "the account is gone, or its role or password was changed",
         )
         .hint("log in again (`vmmctl login`)"));
     }
-    Ok(Identity {
-        user: claims.sub,
-        role: claims.role,
-        token: claims.jti,
-        generation: claims.generation,
-        until: claims.exp,
-    })
+    Ok(identity)
 }
 
 impl<P: Policy> FromRequest for Caller<P> {

@@ -49,6 +49,8 @@ pub(crate) enum Table {
     Reservations,
     /// Reports of libvirt hooks, by `sender/guest`.
     HookReports,
+    /// Tokens for scripts, by their digest.
+    ApiTokens,
     /// Help texts of template variables, by name.
     Variables,
 }
@@ -70,6 +72,7 @@ impl Table {
             Self::Addresses => "addresses",
             Self::Reservations => "reservations",
             Self::HookReports => "hook_reports",
+            Self::ApiTokens => "api_tokens",
             Self::Variables => "variables",
         }
     }

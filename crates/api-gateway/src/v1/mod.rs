@@ -3,6 +3,9 @@
 #[cfg(test)]
 mod access_tests;
 mod addresses;
+#[cfg(test)]
+mod api_token_tests;
+mod api_tokens;
 mod console;
 mod devices;
 mod hooks;
@@ -46,6 +49,9 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route("/v1/users", post().to(users::add))
         .route("/v1/users/{name}", patch().to(users::change))
         .route("/v1/users/{name}", delete().to(users::remove))
+        .route("/v1/tokens", get().to(api_tokens::list))
+        .route("/v1/tokens", post().to(api_tokens::create))
+        .route("/v1/tokens/{id}", delete().to(api_tokens::revoke))
         .route("/v1/hosts", get().to(hosts::list))
         .route("/v1/hosts", post().to(hosts::add))
         .route("/v1/hosts/{host}", get().to(hosts::show))

@@ -12,6 +12,7 @@ pub(crate) mod records;
 pub(crate) mod seed;
 pub(crate) mod session;
 pub(crate) mod snapshot;
+pub(crate) mod token;
 pub(crate) mod transfer;
 pub(crate) mod tuning;
 pub(crate) mod user;

@@ -26,7 +26,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
