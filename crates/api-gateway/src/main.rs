@@ -14,11 +14,13 @@ mod listing;
 mod query;
 mod store;
 mod v1;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use actix_web::middleware::from_fn;
 use actix_web::web;
 use vmmgr_common::error::Chain;
 use vmmgr_common::mtls::Role;
@@ -121,8 +123,11 @@ fn doors(app: web::Data<App>) -> (impl Fn(&mut web::ServiceConfig) + Send + Sync
     let shared = app.clone();
     let people = move |service: &mut web::ServiceConfig| {
         service.app_data(app.clone());
-        v1::routes(service);
-        compat::routes(service);
+        let routes = web::scope("").wrap(from_fn(watch::watch)).configure(|service| {
+            v1::routes(service);
+            compat::routes(service);
+        });
+        service.service(routes);
     };
     let proxies = Door::new(&[Role::VncProxy], move |service| {
         service.app_data(shared.clone());

@@ -68,6 +68,9 @@ enum Command {
     /// Tokens for scripts
     #[command(subcommand)]
     Token(cmd::token::Token),
+    /// Who changed what, and who was refused
+    #[command(subcommand)]
+    Audit(cmd::audit::Audit),
     /// Hosts
     #[command(subcommand)]
     Host(cmd::host::Host),
@@ -162,6 +165,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Password(password) => password.run(&client, format).await,
         Command::User(user) => user.run(&client, format).await,
         Command::Token(token) => token.run(&client, format).await,
+        Command::Audit(audit) => audit.run(&client, format).await,
         Command::Host(host) => host.run(&client, format).await,
         Command::Image(image) => image.run(&client, format).await,
         Command::Iso(iso) => iso.run(&client, format).await,

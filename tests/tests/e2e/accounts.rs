@@ -62,6 +62,16 @@ fn an_account_is_made_used_changed_and_removed_on_the_command_line() {
     said(lab, &token, &["token", "revoke", ci["id"].as_str().unwrap()], "");
     assert!(!vmmctl(lab, &script, &["whoami"], "").status.success(), "it was revoked");
 
+    // All of that is in the audit log, which is whole; a file with a change in it is not.
+    assert!(said(lab, &admin, &["audit", "verify"], "").contains("records are whole"));
+    let log = said(lab, &admin, &["audit", "export"], "");
+    assert!(log.lines().any(|line| line.contains("/v1/users/eve") && line.contains("PATCH")));
+    assert!(!log.contains("correct horse") && !log.contains(&script), "a secret is in the log");
+    said(lab, &admin, &["audit", "verify", "-"], &log);
+    let forged = log.replacen("PATCH", "POST", 1);
+    let found = vmmctl(lab, &admin, &["audit", "verify", "-"], &forged);
+    assert!(String::from_utf8_lossy(&found.stderr).contains("was altered"), "{found:?}");
+
     said(lab, &admin, &["user", "remove", "eve"], "");
     assert!(!vmmctl(lab, &other, &["whoami"], "").status.success(), "its account is gone");
     assert!(!said(lab, &admin, &["-o", "name", "user", "list"], "").contains("eve"));

@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 pub(crate) mod api_tokens;
 pub(crate) mod archive;
+pub(crate) mod audit;
 pub(crate) mod consoles;
 pub(crate) mod follow;
 pub(crate) mod hooks;
@@ -47,6 +48,8 @@ pub(crate) struct App {
     pub(crate) accounts: Accounts,
     /// Tokens for scripts.
     pub(crate) api_tokens: ApiTokens,
+    /// The audit log.
+    pub(crate) audit: audit::Audit,
     /// Guests.
     pub(crate) fleet: Fleet,
     /// Who looks at them.
@@ -76,6 +79,7 @@ impl App {
             links,
             accounts: Accounts::default(),
             api_tokens: ApiTokens::default(),
+            audit: audit::Audit::default(),
             fleet: Fleet::default(),
             consoles: consoles::Consoles::default(),
             tls,

@@ -12,6 +12,7 @@ use super::token::Claims;
 use super::{Policy, Role};
 use crate::app::App;
 use crate::app::api_tokens::PREFIX;
+use crate::watch;
 
 /// What stands before the id of a link where an account's name stands otherwise; no name of an
 /// account has a colon.
@@ -87,6 +88,7 @@ impl<P: Policy> FromRequest for Caller<P> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(authenticate(request).and_then(|identity| {
+            watch::is_of(request, identity.user.as_str(), P::LEAST > Role::Viewer);
             if identity.role < P::LEAST {
                 tracing::warn!(user = identity.user, path = request.path(), "refused");
                 let detail = format!("`{}` may not do this", identity.user);

@@ -56,6 +56,8 @@ policies! {
     ManageVms => Operator;
     /// Register and remove hosts, images and ISOs.
     ManageRecords => Admin;
+    /// Read the audit log.
+    ReadAudit => Admin;
     /// Add, change and remove accounts.
     ManageAccounts => Admin;
 }

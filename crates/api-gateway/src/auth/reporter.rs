@@ -11,6 +11,7 @@ use vmmgr_common::mtls::{Identity, Role};
 use vmmgr_common::server::Peer;
 
 use super::{Caller, ManageVms};
+use crate::watch;
 
 /// The client certificate that nginx has verified at the hosts' name, PEM with URL escapes. nginx sets
 /// it there and clears it everywhere else; from any other peer it is an attempt.
@@ -51,6 +52,7 @@ fn host(request: &HttpRequest) -> Result<Option<String>, Problem> {
 
 fn reporter(request: &HttpRequest, payload: &mut Payload) -> Result<Reporter, Problem> {
     if let Some(name) = host(request)? {
+        watch::is_of(request, format!("host:{name}"), true);
         return Ok(Reporter { name });
     }
     let caller = Caller::<ManageVms>::from_request(request, payload).into_inner()?;

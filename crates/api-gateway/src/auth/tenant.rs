@@ -13,6 +13,7 @@ use super::link::{LinkToken, LinkVerb};
 use super::{Identity, LINK, Role};
 use crate::app::App;
 use crate::query::Arguments;
+use crate::watch;
 
 /// What a route of a link does.
 pub(crate) trait LinkRoute: 'static {
@@ -78,6 +79,7 @@ async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem>
     let tail = request.uri().path().splitn(5, '/').nth(4).unwrap_or_default();
     let (token, arguments) = LinkToken::parse(tail, request.query_string())?;
     let link = app.link(&token).await?;
+    watch::is_of(&request, format!("{LINK}{}", link.id), R::METHODS.contains(&Method::POST));
     if !R::METHODS.contains(request.method()) {
         let offered: Vec<&str> = R::METHODS.iter().map(Method::as_str).collect();
         return Err(Problem::new(

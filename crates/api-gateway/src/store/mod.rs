@@ -51,6 +51,8 @@ pub(crate) enum Table {
     HookReports,
     /// Tokens for scripts, by their digest.
     ApiTokens,
+    /// The audit log, by number.
+    Audit,
     /// Help texts of template variables, by name.
     Variables,
 }
@@ -73,6 +75,7 @@ impl Table {
             Self::Reservations => "reservations",
             Self::HookReports => "hook_reports",
             Self::ApiTokens => "api_tokens",
+            Self::Audit => "audit",
             Self::Variables => "variables",
         }
     }

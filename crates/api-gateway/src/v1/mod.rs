@@ -6,6 +6,9 @@ mod addresses;
 #[cfg(test)]
 mod api_token_tests;
 mod api_tokens;
+mod audit;
+#[cfg(test)]
+mod audit_tests;
 mod console;
 mod devices;
 mod hooks;
@@ -52,6 +55,7 @@ pub(crate) fn routes(service: &mut web::ServiceConfig) {
         .route("/v1/tokens", get().to(api_tokens::list))
         .route("/v1/tokens", post().to(api_tokens::create))
         .route("/v1/tokens/{id}", delete().to(api_tokens::revoke))
+        .route("/v1/audit", get().to(audit::list))
         .route("/v1/hosts", get().to(hosts::list))
         .route("/v1/hosts", post().to(hosts::add))
         .route("/v1/hosts/{host}", get().to(hosts::show))

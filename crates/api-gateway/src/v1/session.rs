@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
@@ -10,6 +10,7 @@ use vmmgr_common::secret::Secret;
 use crate::app::App;
 use crate::auth::password::{self, User};
 use crate::auth::{Caller, ReadFleet, Role};
+use crate::watch;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,11 +38,13 @@ pub(super) struct Me {
 /// `POST /v1/session`: name and password for a token.
 pub(super) async fn login(
     app: web::Data<App>,
+    request: HttpRequest,
     login: web::Json<Login>,
 ) -> Result<web::Json<Session>, Problem> {
     let Login { username, password } = login.into_inner();
     // The bucket's key is cut: a long name must not fill the memory.
     let name: String = username.chars().take(64).collect();
+    watch::is_of(&request, name.as_str(), true);
     app.attempts.take(&name, Instant::now())?;
     let user = password::verify(app.store.as_ref(), &username, password).await?;
     // An account that was made beside this process is known from here on.

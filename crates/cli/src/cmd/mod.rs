@@ -1,6 +1,7 @@
 //! The commands, one file per noun.
 
 pub(crate) mod address;
+pub(crate) mod audit;
 pub(crate) mod console;
 pub(crate) mod device;
 pub(crate) mod host;

@@ -1,5 +1,6 @@
 //! Wire types between the services and to their callers, one file per noun. No HTTP in here.
 
+pub mod audit;
 pub mod console;
 pub mod disk;
 pub mod domain;

@@ -45,7 +45,7 @@ pub(super) fn on_connect(connection: &dyn Any, data: &mut Extensions) {
 
 /// What of a path may be written down: a tenant link can be a part of the path, and then all that
 /// follows the verb stays out.
-fn loggable(path: &str) -> &str {
+pub fn loggable(path: &str) -> &str {
     if !path.starts_with("/user/") {
         return path;
     }

@@ -16,7 +16,7 @@ mod readiness;
 mod routes;
 mod run;
 
-pub use caller::{Peer, RequestId};
+pub use caller::{Peer, RequestId, loggable};
 pub use door::Door;
 pub use draining::Draining;
 pub use ops::install_metrics;
