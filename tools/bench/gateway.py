@@ -67,7 +67,7 @@ def start(lab, guests):
         }}""")
     config = lab.config("api-gateway")
     made = run(lab.bin / "api-gateway", "init-admin", "--config", config)
-    gateway = lab.service("api-gateway")
+    gateway = lab.service("api-gateway", account_per_second=1000000)
     client = Client(pki)
     login = {"username": "admin", "password": made.split()[-1]}
     client.token = json.loads(client.ok("POST", "/v1/session", login))["token"]

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use vmmgr_common::mtls::TlsFiles;
 use vmmgr_common::telemetry::LogConfig;
 
+use crate::limits::LimitConfig;
+
 /// Everything that an operator can set; see `config.example.toml` for each key's meaning.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +25,9 @@ pub(crate) struct Config {
     /// Tenant links.
     #[serde(default)]
     pub(crate) links: LinkConfig,
+    /// How much each caller may ask.
+    #[serde(default)]
+    pub(crate) limits: LimitConfig,
     /// How long ended operations are kept, days.
     #[serde(default = "default_operation_days")]
     pub(crate) operation_days: u32,

@@ -10,6 +10,7 @@ mod config;
 mod fake;
 mod fleet;
 mod internal;
+mod limits;
 mod listing;
 mod query;
 mod store;
@@ -31,6 +32,7 @@ use crate::app::links::Links;
 use crate::auth::password;
 use crate::auth::token::Tokens;
 use crate::config::Config;
+use crate::limits::Limits;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -96,7 +98,8 @@ async fn run(config: Config) -> Result<(), Failure> {
     let store = store::open(&config).await?;
     let tokens = Tokens::open(&config.state_dir, config.token_seconds)?;
     let links = Links::open(&config.state_dir, &config.links)?;
-    let app = App::start(store, tokens, links, config.tls.clone()).await?;
+    let app =
+        App::start(store, tokens, links, Limits::new(&config.limits), config.tls.clone()).await?;
     let ready = Readiness::default();
     let app = Arc::new(app);
     tokio::spawn(app::housekeeping::keep_house(app.clone(), ready.clone(), config.operation_days));

@@ -1,4 +1,4 @@
-//! What of a request goes into the audit log, around all public routes.
+//! Around all public routes: how much an address may ask, and what goes into the audit log.
 
 use actix_web::HttpMessage as _;
 use actix_web::body::MessageBody;
@@ -24,7 +24,7 @@ pub(crate) fn is_of(request: &HttpRequest, name: impl Into<String>, changes: boo
     request.extensions_mut().insert(Who { name: name.into(), changes });
 }
 
-/// Writes changes and refusals down, before the caller hears of them.
+/// Holds floods back, and writes changes and refusals down, before the caller hears of them.
 pub(crate) async fn watch<B: MessageBody>(
     app: web::Data<App>,
     request: ServiceRequest,
@@ -32,6 +32,7 @@ pub(crate) async fn watch<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
     let (method, path) = (request.method().clone(), loggable(request.path()).to_owned());
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+    app.limits.address(&request)?;
     let response = next.call(request).await?;
     let status = response.status().as_u16();
     let who = response.request().extensions().get::<Who>().cloned();

@@ -28,6 +28,7 @@ pub(crate) async fn keep_house(app: Arc<App>, ready: Readiness, operation_days: 
     loop {
         let done = tokio::select! {
             _ = settle.tick() => {
+                app.limits.tidy();
                 let store = app.store.get(Table::Users, "admin").await;
                 ready.set("store", store.map(drop).map_err(|problem| problem.detail));
                 app.settle().await

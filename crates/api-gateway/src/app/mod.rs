@@ -32,6 +32,7 @@ use self::users::Accounts;
 use crate::auth::login::Attempts;
 use crate::auth::token::Tokens;
 use crate::fleet::Fleet;
+use crate::limits::Limits;
 use crate::store::{Store, Table};
 
 /// State of the gateway; everything in it is shared.
@@ -44,6 +45,8 @@ pub(crate) struct App {
     pub(crate) attempts: Attempts,
     /// Tenant links.
     pub(crate) links: Links,
+    /// How much each caller may ask.
+    pub(crate) limits: Limits,
     /// Generations of accounts.
     pub(crate) accounts: Accounts,
     /// Tokens for scripts.
@@ -70,6 +73,7 @@ impl App {
         store: Arc<dyn Store>,
         tokens: Tokens,
         links: Links,
+        limits: Limits,
         tls: TlsFiles,
     ) -> Result<Self, Problem> {
         let app = Self {
@@ -77,6 +81,7 @@ impl App {
             tokens,
             attempts: Attempts::default(),
             links,
+            limits,
             accounts: Accounts::default(),
             api_tokens: ApiTokens::default(),
             audit: audit::Audit::default(),

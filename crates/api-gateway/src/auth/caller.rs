@@ -79,6 +79,7 @@ fn authenticate(request: &HttpRequest) -> Result<Identity, Problem> {
         )
         .hint("log in again (`vmmctl login`)"));
     }
+    app.limits.account(&identity.user)?;
     Ok(identity)
 }
 

@@ -80,6 +80,7 @@ async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem>
     let (token, arguments) = LinkToken::parse(tail, request.query_string())?;
     let link = app.link(&token).await?;
     watch::is_of(&request, format!("{LINK}{}", link.id), R::METHODS.contains(&Method::POST));
+    app.limits.account(&format!("{LINK}{}", link.id))?;
     if !R::METHODS.contains(request.method()) {
         let offered: Vec<&str> = R::METHODS.iter().map(Method::as_str).collect();
         return Err(Problem::new(

@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::app::links::Links;
 use crate::auth::Role;
 use crate::auth::token::Tokens;
+use crate::limits::{LimitConfig, Limits};
 use crate::store::{Sqlite, Store};
 
 /// Longest time that a test waits for something to come about.
@@ -86,6 +87,11 @@ impl Stack {
 
     /// The same, with these records.
     pub(crate) async fn on(store: Arc<dyn Store>) -> Self {
+        Self::limited(store, Limits::new(&LimitConfig::default())).await
+    }
+
+    /// The same, with these limits.
+    pub(crate) async fn limited(store: Arc<dyn Store>, limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::create(dir.path()).unwrap();
         let leaf = |role: PeerRole, instance: &str| issue(&ca, dir.path(), role, instance);
@@ -107,7 +113,8 @@ impl Stack {
         let gateway_tls = leaf(PeerRole::Gateway, "gw1");
         let tokens = Tokens::with_key(&KEY, 3600);
         let links = Links::with_keys(Some(LEGACY_KEY));
-        let app = Arc::new(App::start(store, tokens, links, gateway_tls.clone()).await.unwrap());
+        let app =
+            Arc::new(App::start(store, tokens, links, limits, gateway_tls.clone()).await.unwrap());
         crate::app::consoles::keep(&app);
         let app = web::Data::from(app);
         let (routes, proxies) = crate::doors(app.clone());
@@ -124,7 +131,8 @@ impl Stack {
         let ca = Ca::load(self.dir.path()).unwrap();
         let tls = issue(&ca, self.dir.path(), PeerRole::Gateway, "gw2");
         let (tokens, links) = (Tokens::with_key(&KEY, 3600), Links::with_keys(Some(LEGACY_KEY)));
-        App::start(store, tokens, links, tls).await.unwrap()
+        let limits = Limits::new(&LimitConfig::default());
+        App::start(store, tokens, links, limits, tls).await.unwrap()
     }
 
     /// Starts both, registers `host01` and puts one guest on it.
