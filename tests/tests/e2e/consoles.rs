@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, URL};
 use crate::guest::Guest;
-use crate::lab::{HOST, Lab, lab, run, tool_ok, until};
+use crate::lab::{HOST, Lab, lab, program, run, tool_ok, until};
 use crate::websocket::{Websocket, ticket};
 
 /// The promise is one second; the rest is for a machine without KVM that does other things too.
@@ -262,10 +262,8 @@ fn vmmctl_console_is_a_terminal_that_ctrl_bracket_leaves() {
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
     let theirs = File::options().read(true).write(true).open(name).unwrap();
-    let program =
-        std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("vmmctl");
     let end = || Stdio::from(theirs.try_clone().unwrap());
-    let mut child = Command::new(program)
+    let mut child = Command::new(program("vmmctl"))
         .args(["--server", URL, "console", HOST, &guest.id])
         .env("VMMGR_CA", lab.state.join("pki/ca.pem"))
         .env("VMMGR_TOKEN", &lab.api.token)

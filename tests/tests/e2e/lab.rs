@@ -64,6 +64,11 @@ pub(crate) fn until<T>(
     }
 }
 
+/// One of our programs, as it was built with this one.
+pub(crate) fn program(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join(name)
+}
+
 /// Output of a program that must succeed.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();

@@ -28,6 +28,7 @@ mod readme;
 mod second_host;
 mod seeds;
 mod services;
+mod stores;
 mod templates;
 mod tuning;
 mod websocket;
