@@ -21,7 +21,8 @@ mod websocket;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -130,6 +131,11 @@ enum Command {
     /// Configuration of nginx
     #[command(subcommand)]
     Nginx(cmd::nginx::Nginx),
+    /// Print the completion of a shell: `source <(vmmctl completion bash)`
+    Completion {
+        /// Which
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -155,6 +161,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Pki(pki) => return pki.run(),
         Command::Nginx(nginx) => return nginx.run(),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vmmctl", &mut script);
+            return output::lines(String::from_utf8_lossy(&script).trim_end());
+        }
         Command::Seed(cmd::seed::Seed::Lint { file }) => return cmd::seed::lint_file(&file),
         _ => {}
     }
@@ -186,16 +197,28 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(import) => import.run(&client, format).await,
         Command::Export(export) => export.run(&client, format).await,
         Command::Op(op) => op.run(&client, format).await,
-        Command::Pki(_) | Command::Nginx(_) => Ok(()),
+        Command::Pki(_) | Command::Nginx(_) | Command::Completion { .. } => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use clap_complete::Shell;
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_shell_completes_nouns_and_verbs() {
+        let mut script = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut super::Cli::command(), "vmmctl", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        assert!(
+            script.contains("vmmctl__subcmd__snapshot") && script.contains("console-log"),
+            "{script}"
+        );
     }
 }

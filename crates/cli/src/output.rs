@@ -1,5 +1,7 @@
 //! Results as a table, as JSON, or as names only.
 
+use std::io::{ErrorKind, Write as _};
+
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde_json::Value;
@@ -40,9 +42,18 @@ pub(crate) fn rows(format: Format, rows: &Value, columns: &[Column]) -> Result<(
     let text = render(format, rows, columns)?;
     // No names are no lines; an empty one would be counted as a name.
     if !text.is_empty() {
-        println!("{text}");
+        lines(&text)?;
     }
     Ok(())
+}
+
+/// Prints whole lines. A reader that has seen enough, as `head` has, is no failure.
+pub(crate) fn lines(text: &str) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    match writeln!(output, "{text}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(Failure::local),
+    }
 }
 
 fn render(format: Format, rows: &Value, columns: &[Column]) -> Result<String, Failure> {
@@ -66,13 +77,10 @@ fn render(format: Format, rows: &Value, columns: &[Column]) -> Result<String, Fa
 /// Prints one thing; `name` is what `-o name` prints and `said` what a person reads.
 pub(crate) fn one(format: Format, value: &Value, name: &str, said: &str) -> Result<(), Failure> {
     match format {
-        Format::Json => {
-            println!("{}", serde_json::to_string_pretty(value).map_err(Failure::local)?)
-        }
-        Format::Name => println!("{name}"),
-        Format::Table => println!("{said}"),
+        Format::Json => lines(&serde_json::to_string_pretty(value).map_err(Failure::local)?),
+        Format::Name => lines(name),
+        Format::Table => lines(said),
     }
-    Ok(())
 }
 
 #[cfg(test)]

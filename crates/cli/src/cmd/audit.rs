@@ -41,10 +41,10 @@ impl Audit {
         match self {
             Self::List => output::rows(format, &client.get("/v1/audit").await?, &COLUMNS),
             Self::Export => {
-                for record in all(client).await? {
-                    println!("{}", serde_json::to_string(&record).map_err(Failure::local)?);
-                }
-                Ok(())
+                let records = all(client).await?;
+                let texts: Result<Vec<String>, _> =
+                    records.iter().map(serde_json::to_string).collect();
+                output::lines(&texts.map_err(Failure::local)?.join("\n"))
             }
             Self::Verify { file } => {
                 let records = match file {

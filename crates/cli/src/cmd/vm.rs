@@ -197,7 +197,7 @@ impl Vm {
                 done(format, &operation, &place.vm, &format!("guest {} is gone", place.vm))
             }
             Self::Xml(place) => {
-                print!("{}", client.text(&format!("{}/xml", place.path()?)).await?);
+                output::lines(client.text(&format!("{}/xml", place.path()?)).await?.trim_end())?;
                 Ok(())
             }
             Self::Addresses(place) => addresses(client, format, &place).await,

@@ -134,3 +134,13 @@ fn the_address_of_an_agent_is_not_the_address_of_the_api() {
         json!({"name": "host01", "url": "https://10.0.0.1:7442", "description": ""})
     );
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let run = command("http://127.0.0.1:9", &["completion", "bash"]).stdout(writer).output();
+    let run = run.unwrap();
+    assert!(run.status.success(), "{run:?}");
+    assert!(run.stderr.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));
+}
