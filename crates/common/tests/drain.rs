@@ -29,8 +29,11 @@ fn leaf(dir: &Path, ca: &Ca, role: Role) -> TlsFiles {
     TlsFiles { ca: dir.join("ca.pem"), cert: at("pem"), key: at("key") }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Below the ports that the kernel gives to outgoing connections, which nothing else here takes.
+fn free_addresses() -> [SocketAddr; 2] {
+    let first = 19_000 + u16::try_from(std::process::id() % 400).unwrap();
+    let mut free = (first..20_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    [(); 2].map(|()| free.find(|address| TcpListener::bind(address).is_ok()).unwrap())
 }
 
 #[derive(Clone, Default)]
@@ -51,7 +54,7 @@ async fn slow(gate: web::Data<Gate>) -> HttpResponse {
 async fn a_drain_ends_streams_finishes_answers_and_waits_for_no_idle_caller() {
     let dir = tempfile::tempdir().unwrap();
     let ca = Ca::create(dir.path()).unwrap();
-    let (listen, ops_listen) = (free_address(), free_address());
+    let [listen, ops_listen] = free_addresses();
     let service = Service {
         name: "test",
         tls: leaf(dir.path(), &ca, Role::Gateway),

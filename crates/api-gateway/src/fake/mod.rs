@@ -2,8 +2,8 @@
 
 mod agent;
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,12 +33,18 @@ pub(crate) const KEY: [u8; 32] = [9; 32];
 /// Key of every test gateway's MD5 links.
 pub(crate) const LEGACY_KEY: &str = "a-key-of-our-own";
 
-/// A free port, never given twice: the kernel may name one again before its listener is there.
+/// A free port, never given twice, and below those that the kernel gives to outgoing connections: one
+/// of the many of other tests would take it before its listener is there.
 fn free_address() -> SocketAddr {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
     loop {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        if GIVEN.lock().unwrap().insert(address.port()) {
+        // Test programs that run at the same time begin elsewhere.
+        let number = GIVEN
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(std::process::id().wrapping_mul(131));
+        let port = 20_000 + u16::try_from(number % 12_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
             return address;
         }
     }
