@@ -12,4 +12,6 @@ pub mod secret;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod text;

@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
 use vmmgr_common::mtls::{Identity, Role, TlsFiles, client_config};
 use vmmgr_common::server::{Draining, Readiness, Service, run_until};
+use vmmgr_common::testing::free_address;
 
 /// Below what a drain may take at most: who waits for kept connections does not keep it.
 const SOON: Duration = Duration::from_secs(5);
@@ -27,13 +27,6 @@ fn leaf(dir: &Path, ca: &Ca, role: Role) -> TlsFiles {
     ca.issue(&request).unwrap().write(dir, role.as_str()).unwrap();
     let at = |ending: &str| dir.join(format!("{}.{ending}", role.as_str()));
     TlsFiles { ca: dir.join("ca.pem"), cert: at("pem"), key: at("key") }
-}
-
-/// Below the ports that the kernel gives to outgoing connections, which nothing else here takes.
-fn free_addresses() -> [SocketAddr; 2] {
-    let first = 19_000 + u16::try_from(std::process::id() % 400).unwrap();
-    let mut free = (first..20_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    [(); 2].map(|()| free.find(|address| TcpListener::bind(address).is_ok()).unwrap())
 }
 
 #[derive(Clone, Default)]
@@ -54,7 +47,7 @@ async fn slow(gate: web::Data<Gate>) -> HttpResponse {
 async fn a_drain_ends_streams_finishes_answers_and_waits_for_no_idle_caller() {
     let dir = tempfile::tempdir().unwrap();
     let ca = Ca::create(dir.path()).unwrap();
-    let [listen, ops_listen] = free_addresses();
+    let (listen, ops_listen) = (free_address(), free_address());
     let service = Service {
         name: "test",
         tls: leaf(dir.path(), &ca, Role::Gateway),

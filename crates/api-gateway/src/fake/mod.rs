@@ -2,8 +2,7 @@
 
 mod agent;
 
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use vmmgr_common::ids::VmId;
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
 use vmmgr_common::mtls::{Identity, Role as PeerRole, TlsFiles, client_config};
 use vmmgr_common::server::{self, Door, Readiness, Service};
+use vmmgr_common::testing::free_address;
 
 use self::agent::Agent;
 pub(crate) use self::agent::{Host, guest};
@@ -32,23 +32,6 @@ pub(crate) const KEY: [u8; 32] = [9; 32];
 
 /// Key of every test gateway's MD5 links.
 pub(crate) const LEGACY_KEY: &str = "a-key-of-our-own";
-
-/// A free port, never given twice, and below those that the kernel gives to outgoing connections: one
-/// of the many of other tests would take it before its listener is there.
-fn free_address() -> SocketAddr {
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        // Test programs that run at the same time begin elsewhere.
-        let number = GIVEN
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_add(std::process::id().wrapping_mul(131));
-        let port = 20_000 + u16::try_from(number % 12_000).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
 
 fn serve(
     tls: TlsFiles,

@@ -1,6 +1,5 @@
 //! The upgrade as vnc-proxy makes it, over mutual TLS.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use vmmgr_common::ids::{HostId, VmId};
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
 use vmmgr_common::mtls::{Identity, Role, TlsFiles};
 use vmmgr_common::server::{self, Door, Readiness, Service};
+use vmmgr_common::testing::free_address;
 
 use crate::console::{Consoles, HistoryDirs};
 use crate::hypervisor::Hypervisor as _;
@@ -28,15 +28,11 @@ fn leaf(dir: &std::path::Path, role: Role, instance: &str) -> TlsFiles {
     TlsFiles { ca: dir.join("ca.pem"), cert: at("pem"), key: at("key") }
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn vnc_proxy_gets_the_guest_s_own_bytes_and_nobody_else_does() {
     let dir = tempfile::tempdir().unwrap();
     Ca::create(dir.path()).unwrap();
-    let (fake, vm, listen) = (FakeHypervisor::new(), VmId::new(), free());
+    let (fake, vm, listen) = (FakeHypervisor::new(), VmId::new(), free_address());
     let devices = "<devices><serial type='pty'><source path='/dev/pts/7'/></serial>\
          <graphics type='vnc'><listen type='none'/></graphics></devices>";
     fake.define(vm, &domain_xml(vm).replace("<devices></devices>", devices)).await.unwrap();
@@ -54,7 +50,7 @@ async fn vnc_proxy_gets_the_guest_s_own_bytes_and_nobody_else_does() {
         name: "test",
         tls: leaf(dir.path(), Role::HostAgent, "host01"),
         listen,
-        ops_listen: free(),
+        ops_listen: free_address(),
         accept: &[Role::Gateway],
         ready: Readiness::default(),
     };

@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use vmmgr_common::mtls::Role;
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
+use vmmgr_common::testing::free_address;
 
 use crate::browser::{Browser, Stream, frame};
-use crate::gateway::free_address;
 use crate::stack::{ORIGIN, Stack, issue, until};
 
 const TEMPLATE: &str = include_str!("../../../../nginx/vmmgr.conf.j2");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{ConsoleSessionId, OperationId};
 use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{self, Readiness, Service};
+use vmmgr_common::testing::free_address;
 
 use crate::stack::{issue, until};
 
@@ -33,10 +34,6 @@ pub(crate) struct Gateway {
     events: broadcast::Sender<ConsoleEvent>,
     /// Cuts all event streams, and refuses everything while it is odd.
     pub(crate) away: AtomicUsize,
-}
-
-pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Gateway {

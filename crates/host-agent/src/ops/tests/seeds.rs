@@ -1,7 +1,6 @@
 //! A seed service in memory behind real HTTP and mutual TLS; one for all tests of this process.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -12,6 +11,7 @@ use vmmgr_common::ids::VmId;
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
 use vmmgr_common::mtls::{Identity, Role, TlsFiles};
 use vmmgr_common::server::{self, Readiness, Service};
+use vmmgr_common::testing::free_address;
 
 struct Failure {
     vm: VmId,
@@ -48,10 +48,6 @@ fn issue(ca: &Ca, dir: &Path, role: Role) -> TlsFiles {
     ca.issue(&request).unwrap().write(dir, role.as_str()).unwrap();
     let file = |end: &str| dir.join(format!("{}.{end}", role.as_str()));
     TlsFiles { ca: dir.join("ca.pem"), cert: file("pem"), key: file("key") }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Seeds {
