@@ -1,6 +1,5 @@
 //! The audit log.
 
-use actix_web::http::header::LINK;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use vmmgr_common::error::Problem;
@@ -32,7 +31,7 @@ pub(super) async fn list(
     let mut answer = HttpResponse::Ok();
     if let Some(last) = page.last().filter(|last| last.number > 1 && page.len() == limit) {
         let next = format!("/v1/audit?limit={limit}&page_token={}", last.number);
-        answer.insert_header((LINK, format!("<{next}>; rel=\"next\"")));
+        answer.insert_header(super::next_page(&next));
     }
     Ok(answer.json(page))
 }

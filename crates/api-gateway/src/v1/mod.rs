@@ -33,10 +33,16 @@ mod user_tests;
 mod users;
 mod vms;
 
+use actix_web::http::header::{HeaderName, LINK};
 use actix_web::web::{self, delete, get, patch, post, put};
 use vmmgr_common::server::Routes;
 
 pub(crate) use devices::device_ref;
+
+/// Where the older ones are: `Link: …; rel="next"` (RFC 8288).
+fn next_page(path: &str) -> (HeaderName, String) {
+    (LINK, format!("<{path}>; rel=\"next\""))
+}
 
 /// All routes.
 pub(crate) fn routes(service: &mut web::ServiceConfig) {

@@ -1,6 +1,5 @@
 //! Operations: how far, and how they go.
 
-use actix_web::http::header::LINK;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -40,7 +39,7 @@ pub(super) async fn list(
     if let Some(last) = page.last().filter(|_| page.len() == limit) {
         let vm = filter.vm.map(|vm| format!("&vm={vm}")).unwrap_or_default();
         let next = format!("/v1/operations?limit={limit}{vm}&page_token={}", last.operation.id);
-        answer.insert_header((LINK, format!("<{next}>; rel=\"next\"")));
+        answer.insert_header(super::next_page(&next));
     }
     Ok(answer.json(page))
 }
