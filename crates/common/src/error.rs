@@ -86,6 +86,10 @@ codes! {
     Internal = "internal", 500, "internal error";
     /// libvirt refused or failed; the detail has its text.
     HypervisorFailed = "hypervisor_failed", 502, "the host's libvirt failed";
+    /// A device hook ended with a failure, or was killed at its time.
+    HookFailed = "hook_failed", 502, "the host's device hook failed";
+    /// A device hook is not run: it is missing, or others than root may write to it.
+    HookRefused = "hook_refused", 502, "the host does not run the device hook";
     /// The image origin failed.
     OriginFailed = "origin_failed", 502, "the image origin failed";
     /// The host's agent does not answer.

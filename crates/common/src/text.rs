@@ -42,6 +42,13 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// What is left of a program's output for people: without what a terminal would obey or what turns
+/// the writing direction; a tab is a space.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !is_hostile(*c)).collect()
+}
+
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FFFE}' | '\u{FFFF}')
@@ -66,6 +73,7 @@ mod tests {
             assert!(problem.detail.starts_with("f: ") && problem.detail.is_ascii(), "{problem}");
         }
         assert_eq!(shown("a\u{1b}b\u{202e}\u{e4}"), "a\\u{1b}b\\u{202e}\u{e4}");
+        assert_eq!(plain("a\u{1b}[m\tb\u{202e}\n\u{e4}"), "a[m b\u{e4}");
         assert_eq!(shown(&"x".repeat(301)).chars().count(), 302);
         assert!(check_line("f", "one line", 20).is_ok());
         for bad in ["a\nb", "a\tb", "a\u{2028}b", "a\rb"] {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use vmmgr_common::api::disk::{DiskBus, DiskFormat, NicModel};
 use vmmgr_common::ids::{HostId, ResourceName};
 use vmmgr_common::mtls::TlsFiles;
@@ -50,6 +52,9 @@ pub(crate) struct Config {
     /// Devices that can be attached.
     #[serde(default)]
     pub(crate) device: Vec<DeviceConfig>,
+    /// Programs of the operator that run when a device comes or goes; none: off.
+    #[serde(default)]
+    pub(crate) device_hooks: Option<DeviceHooks>,
     /// The seed service; none where guests have ISO seeds or none.
     #[serde(default)]
     pub(crate) metadata: Option<MetadataConfig>,
@@ -103,6 +108,9 @@ pub(crate) enum DeviceConfig {
         /// Device template of the operator; the built-in one otherwise.
         #[serde(default)]
         template: Option<ResourceName>,
+        /// Hook of the device.
+        #[serde(default)]
+        hook: Option<ResourceName>,
     },
     /// A NIC on a bridge.
     Net {
@@ -119,6 +127,9 @@ pub(crate) enum DeviceConfig {
         /// Device template of the operator; the built-in one otherwise.
         #[serde(default)]
         template: Option<ResourceName>,
+        /// Hook of the device.
+        #[serde(default)]
+        hook: Option<ResourceName>,
     },
     /// A CD-ROM drive.
     Iso {
@@ -130,7 +141,35 @@ pub(crate) enum DeviceConfig {
         /// What is in it: `"any"`, `"seed"`, or `{ iso = "/srv/iso/debian.iso" }`.
         #[serde(default)]
         content: IsoContent,
+        /// Hook of the device.
+        #[serde(default)]
+        hook: Option<ResourceName>,
     },
+}
+
+/// `[device_hooks]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceHooks {
+    /// Folder of the hooks, absolute; root's alone.
+    #[serde(deserialize_with = "absolute")]
+    pub(crate) directory: PathBuf,
+    /// How long one may take before it is killed, 1 to 3600 seconds.
+    #[serde(default = "default_hook_seconds", deserialize_with = "hook_seconds")]
+    timeout_seconds: u32,
+}
+
+impl DeviceHooks {
+    /// One for tests.
+    #[cfg(test)]
+    pub(crate) fn of_test(directory: PathBuf, timeout_seconds: u32) -> Self {
+        Self { directory, timeout_seconds }
+    }
+
+    /// How long a hook may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.into())
+    }
 }
 
 /// What a CD-ROM device comes with.
@@ -152,6 +191,15 @@ impl DeviceConfig {
         match self {
             Self::Disk { template, .. } | Self::Net { template, .. } => template.as_ref(),
             Self::Iso { .. } => None,
+        }
+    }
+
+    /// The hook that runs when it comes or goes.
+    pub(crate) fn hook(&self) -> Option<&ResourceName> {
+        match self {
+            Self::Disk { hook, .. } | Self::Net { hook, .. } | Self::Iso { hook, .. } => {
+                hook.as_ref()
+            }
         }
     }
 
@@ -179,6 +227,24 @@ const fn default_libvirt_workers() -> usize {
     4
 }
 
+/// As long as the described system gave its actions.
+const fn default_hook_seconds() -> u32 {
+    300
+}
+
+fn hook_seconds<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
+    let seconds = u32::deserialize(input)?;
+    if (1..=3600).contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(D::Error::custom("expected 1 to 3600 seconds"))
+}
+
+fn absolute<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(input)?;
+    if path.is_absolute() { Ok(path) } else { Err(D::Error::custom("expected an absolute path")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,5 +255,26 @@ mod tests {
         let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
         assert_eq!(config.host.as_str(), "host01");
         assert_eq!(config.device.len(), 5);
+        assert!(config.device_hooks.is_none(), "hooks are opt-in");
+    }
+
+    #[test]
+    fn hooks_have_an_absolute_folder_and_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hooks.toml");
+        let read = |text: &str| {
+            fs_err::write(&path, text).unwrap();
+            vmmgr_common::config::load::<DeviceHooks>(&path)
+        };
+        let hooks = read("directory = '/etc/vmmgr/hooks'").unwrap();
+        assert_eq!(hooks.timeout(), Duration::from_secs(300));
+        for (bad, why) in [
+            ("directory = 'hooks'", "absolute"),
+            ("directory = '/h'\ntimeout_seconds = 0", "1 to 3600"),
+            ("directory = '/h'\ntimeout_seconds = 3601", "1 to 3600"),
+            ("directory = '/h'\nshell = true", "shell"),
+        ] {
+            assert!(read(bad).unwrap_err().to_string().contains(why), "{bad}");
+        }
     }
 }

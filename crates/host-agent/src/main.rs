@@ -7,6 +7,7 @@ mod config;
 mod console;
 mod domain;
 mod handlers;
+mod hooks;
 mod hypervisor;
 mod inventory;
 mod ops;

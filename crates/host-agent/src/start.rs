@@ -15,6 +15,7 @@ use crate::config::{Config, VirtType};
 use crate::console::{Consoles, HistoryDirs};
 use crate::domain::template::Templates;
 use crate::handlers::{self, Stopping};
+use crate::hooks::Hooks;
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::inventory::InventoryService;
 use crate::ops::journal::Journal;
@@ -58,6 +59,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
         pool,
         metadata,
         journal: Journal::open(&config.state_dir)?,
+        hooks: Hooks::load(config.device_hooks.clone(), &config.device),
         devices: config.device.clone(),
         virt_type,
         history: history.clone(),

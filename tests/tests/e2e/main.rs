@@ -21,6 +21,7 @@ mod browser;
 mod consoles;
 mod firmware;
 mod guest;
+mod hooks;
 mod lab;
 mod lifecycle;
 mod outages;

@@ -6,7 +6,7 @@ use vmmgr_common::api::inventory::Inventory;
 use vmmgr_common::error::Problem;
 
 use crate::config::{DeviceConfig, VirtType};
-use crate::ops::{Context, Engine};
+use crate::ops::{Context, Engine, plan};
 
 /// What the host is.
 pub(super) async fn host(engine: web::Data<Engine>) -> Result<web::Json<HostInfo>, Problem> {
@@ -34,7 +34,7 @@ pub(super) async fn host(engine: web::Data<Engine>) -> Result<web::Json<HostInfo
         devices: context.devices.iter().map(|config| device(context, config)).collect(),
         templates: context.templates.domains().keys().cloned().collect(),
         template_variables: context.templates.domains().clone(),
-        template_problems: context.templates.problems().to_vec(),
+        template_problems: [context.templates.problems(), context.hooks.problems()].concat(),
     }))
 }
 
@@ -49,10 +49,7 @@ fn device(context: &Context, config: &DeviceConfig) -> DeviceTemplate {
         kind,
         description: description.clone(),
         template: config.template().map_or_else(|| "built-in".to_owned(), ToString::to_string),
-        variables: config
-            .template()
-            .map(|name| context.templates.device_variables(name))
-            .unwrap_or_default(),
+        variables: plan::hook::declared(context, config),
     }
 }
 

@@ -264,7 +264,7 @@ impl Engine {
         let tell = |line: String| self.live.line(id, line);
         match way {
             Way::Forward { again } => step.run(&self.context, id, again, &tell).await,
-            Way::Back => step.undo(&self.context).await,
+            Way::Back => step.undo(&self.context, &tell).await,
         }
     }
 

@@ -1,7 +1,8 @@
 //! What this agent has accepted and how far it is, on disk before anything happens.
 //!
 //! SQLite, WAL, `synchronous=FULL`: when a method returns, the fact survives a crash. The journal
-//! also owns the list of volumes that we made: files that are not in it are never touched.
+//! also owns the list of volumes that we made: files that are not in it are never touched; and that
+//! of devices whose hook has to be told when they go.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{OperationId, VmId};
 
 use super::step::Step;
+use crate::hooks::Hooked;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS operation (
@@ -28,6 +30,12 @@ CREATE TABLE IF NOT EXISTS volume (
     path TEXT PRIMARY KEY,
     vm TEXT NOT NULL,
     operation TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hooked (
+    vm TEXT NOT NULL,
+    device TEXT NOT NULL,
+    device_hook TEXT NOT NULL,
+    PRIMARY KEY (vm, device)
 );
 ";
 
@@ -221,6 +229,46 @@ impl Journal {
                 .query_map([vm.to_string()], |row| row.get(0))
                 .and_then(Iterator::collect)
                 .map_err(failed)
+        })
+        .await
+    }
+}
+
+impl Journal {
+    /// Records that a device's hook knows of the device, before it is told.
+    pub(crate) async fn keep_hooked(&self, hooked: &Hooked) -> Result<(), Problem> {
+        let hooked = hooked.clone();
+        self.write(move |db| {
+            let row = params![hooked.vm.to_string(), hooked.device, json(&hooked)?];
+            db.execute("INSERT OR REPLACE INTO hooked VALUES (?1, ?2, ?3)", row)
+                .map_err(failed)
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Forgets it, after its hook was told that it has gone.
+    pub(crate) async fn forget_hooked(&self, hooked: &Hooked) -> Result<(), Problem> {
+        let (vm, device) = (hooked.vm.to_string(), hooked.device.clone());
+        self.write(move |db| {
+            db.execute("DELETE FROM hooked WHERE vm = ?1 AND device = ?2", [vm, device])
+                .map_err(failed)
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Devices of a guest that have a hook.
+    pub(crate) async fn hooked(&self, vm: VmId) -> Result<Vec<Hooked>, Problem> {
+        self.with(move |db| {
+            let mut query = db
+                .prepare("SELECT device_hook FROM hooked WHERE vm = ?1 ORDER BY device")
+                .map_err(failed)?;
+            let rows: Vec<String> = query
+                .query_map([vm.to_string()], |row| row.get(0))
+                .and_then(Iterator::collect)
+                .map_err(failed)?;
+            rows.iter().map(|row| serde_json::from_str(row).map_err(failed)).collect()
         })
         .await
     }

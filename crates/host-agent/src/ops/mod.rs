@@ -11,7 +11,7 @@
 pub(crate) mod engine;
 pub(crate) mod journal;
 mod live;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
@@ -26,6 +26,7 @@ use vmmgr_common::ids::HostId;
 use crate::config::{DeviceConfig, VirtType};
 use crate::console::HistoryDirs;
 use crate::domain::template::Templates;
+use crate::hooks::Hooks;
 use crate::hypervisor::Hypervisor;
 use crate::inventory::InventoryService;
 use crate::storage::image::Images;
@@ -56,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) journal: journal::Journal,
     /// Devices by name.
     pub(crate) devices: Vec<DeviceConfig>,
+    /// Programs that run when such a device comes or goes.
+    pub(crate) hooks: Hooks,
     /// `kvm` or `qemu`, decided at start.
     pub(crate) virt_type: VirtType,
     /// Where QEMU's serial logs go.

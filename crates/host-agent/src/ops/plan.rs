@@ -1,6 +1,7 @@
 //! From work to steps. Looks, decides and changes nothing: what is refused here has no effect.
 
 mod devices;
+pub(crate) mod hook;
 mod seed;
 mod tune;
 
@@ -142,6 +143,7 @@ fn cdrom_bus<'a>(arch: &str, otherwise: &'a str) -> &'a str {
 
 /// A guest as plans need it.
 struct Guest {
+    name: String,
     raw: RawDomain,
     definition: String,
     arch: String,
@@ -162,6 +164,7 @@ impl Guest {
             machine: read::machine(&raw.xml),
             raw,
             definition,
+            name: domain.name,
             arch: domain.arch,
             description: domain.description,
             macs: domain.nics.iter().map(|nic| nic.mac).collect(),
@@ -202,7 +205,9 @@ async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Plann
     let step = Step::Detach { vm, xml: found.xml.clone(), device: name.clone() };
     if let DeviceRef::Mac(mac) = device {
         let macs = guest.macs.iter().copied().filter(|m| m != mac).collect();
-        steps.extend([step, Step::SetCallers { vm, macs, old: guest.macs.clone() }]);
+        steps.push(step);
+        steps.extend(hook::gone(context, vm, Some(&name)).await?);
+        steps.push(Step::SetCallers { vm, macs, old: guest.macs.clone() });
         return Ok(Planned { steps, outcome });
     }
     let boots =
@@ -222,6 +227,7 @@ async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Plann
         .hint("change its medium instead, or shut the guest down"));
     }
     steps.push(step);
+    steps.extend(hook::gone(context, vm, Some(&name)).await?);
     if context.journal.volumes(vm).await?.contains(&found.source) {
         steps.push(Step::DeleteVolume { path: found.source });
     } else if found.device == "disk" && !found.source.is_empty() {
@@ -232,6 +238,7 @@ async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Plann
 
 async fn delete(context: &Context, vm: VmId) -> Result<Planned, Problem> {
     let volumes = context.journal.volumes(vm).await?;
+    let hooks = hook::gone(context, vm, None).await?;
     let mut outcome = Outcome::default();
     let mut steps = Vec::new();
     match Guest::read(context, vm).await {
@@ -240,12 +247,14 @@ async fn delete(context: &Context, vm: VmId) -> Result<Planned, Problem> {
             outcome.undeleted = guest.disks.into_iter().filter(foreign).collect();
             steps.extend([Step::Destroy { vm }, Step::Undefine { vm }]);
         }
-        // A delete that stopped half way left volumes or the seed: they are what this one is for.
+        // A delete that stopped half way left volumes, hooks or the seed: this one is for them.
         Err(problem)
             if problem.code == ErrorCode::NoSuchVm
-                && (!volumes.is_empty() || has_seed(context, vm).await?) => {}
+                && (!volumes.is_empty() || !hooks.is_empty() || has_seed(context, vm).await?) => {}
         Err(problem) => return Err(problem),
     }
+    // Before the volumes: a hook may hold what is in one.
+    steps.extend(hooks);
     steps.extend(volumes.into_iter().map(|path| Step::DeleteVolume { path }));
     steps.extend([Step::DeleteHistory { vm }, Step::DeleteSeed { vm }]);
     Ok(Planned { steps, outcome })

@@ -3,6 +3,7 @@
 //! A plan is made up front and journaled; a step that a crash interrupted is run again with
 //! `again = true`, and then "it is so already" counts as done.
 
+mod hook;
 mod tune;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::Context;
 use crate::domain::target;
 use crate::hypervisor::{Affect, HypervisorError};
 
+pub(crate) use hook::RunHook;
 pub(crate) use tune::Tune;
 
 /// How long a guest may take to let go of a device, and a stopped one to be off.
@@ -74,6 +76,8 @@ pub(crate) enum Step {
     DeleteHistory { vm: VmId },
     /// Remove a seed; no undo, like the guest's.
     DeleteSeed { vm: VmId },
+    /// Tell a device's hook that it comes or has gone; undo: tell it the opposite.
+    Hook(RunHook),
     /// Change something of a guest that exists; undone as the change says.
     Tune(Tune),
 }
@@ -103,6 +107,7 @@ impl Step {
             Self::DeleteVolume { .. } => "deleting a volume".into(),
             Self::DeleteHistory { .. } => "deleting the serial log".into(),
             Self::DeleteSeed { .. } => "removing the seed".into(),
+            Self::Hook(hook) => hook.line(),
             Self::Tune(tune) => tune.line(),
         }
     }
@@ -132,6 +137,7 @@ impl Step {
                 let disk = (*size, *format);
                 return context.create_volume(path, disk, gold.as_ref(), progress).await;
             }
+            Self::Hook(hook) => return hook.run(context, progress).await,
             Self::Tune(tune) => return tune.run(context, again).await,
             Self::SetCallers { vm, macs, .. } => return context.set_callers(*vm, macs).await,
             Self::DeleteVolume { path } => return context.delete_volume(path).await,
@@ -185,13 +191,23 @@ impl Step {
     }
 
     /// True if the failure says that the step did nothing, so that its undo would hit what is there
-    /// of somebody else's: a guest that has the name or the UUID already.
+    /// of somebody else's: a guest that has the name or the UUID already. A hook that was refused
+    /// has not run.
     pub(crate) fn left_untouched(&self, problem: &Problem, again: bool) -> bool {
-        !again && matches!(self, Self::Define { .. }) && problem.code == ErrorCode::AlreadyExists
+        !again
+            && match self {
+                Self::Define { .. } => problem.code == ErrorCode::AlreadyExists,
+                Self::Hook(_) => RunHook::left_untouched(problem),
+                _ => false,
+            }
     }
 
     /// Takes it back; a step that had no effect is taken back without complaint.
-    pub(crate) async fn undo(&self, context: &Context) -> Result<(), Problem> {
+    pub(crate) async fn undo(
+        &self,
+        context: &Context,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), Problem> {
         match self {
             Self::PutSeed { record } => context.delete_seed(record.vm).await,
             Self::ReplaceSeed { old, .. } => context.replace_seed(old).await,
@@ -211,6 +227,7 @@ impl Step {
                 context.hypervisor.update(*vm, old_xml, affect).await.map_err(Problem::from)
             }
             Self::SetCallers { vm, old, .. } => context.set_callers(*vm, old).await,
+            Self::Hook(hook) => hook.undo(context, progress).await,
             Self::Tune(tune) => tune.undo(context).await,
             Self::CommitSeed { .. }
             | Self::EnsureImage { .. }

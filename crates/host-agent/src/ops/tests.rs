@@ -5,6 +5,7 @@
 
 mod crashes;
 mod faults;
+mod hooks;
 mod lab;
 mod rules;
 mod seeds;

@@ -14,6 +14,7 @@ use super::{Context, Engine, journal::Journal};
 use crate::config::VirtType;
 use crate::console::HistoryDirs;
 use crate::domain::{read, template::Templates};
+use crate::hooks::Hooks;
 use crate::hypervisor::fake::FakeHypervisor;
 use crate::hypervisor::{Hypervisor as _, HypervisorError};
 use crate::inventory::InventoryService;
@@ -55,6 +56,7 @@ impl Bench {
             metadata: None,
             journal: Journal::open(&dir.path().join("state")).unwrap(),
             devices: Vec::new(),
+            hooks: Hooks::of_test(None, &[]),
             virt_type: VirtType::Qemu,
             history: HistoryDirs {
                 logs: dir.path().join("console"),

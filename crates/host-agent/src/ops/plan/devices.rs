@@ -1,5 +1,8 @@
 //! Plans of devices that come, change and go.
 
+use std::collections::BTreeMap;
+
+use serde_json::json;
 use vmmgr_common::api::disk::{
     Attachment, DeviceRef, DiskBus, DiskFormat, DiskSize, GoldImage, Medium, NicModel,
 };
@@ -7,7 +10,7 @@ use vmmgr_common::api::operation::Outcome;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, ResourceName, VmId};
 
-use super::{Context, Guest, LEAST_ROOM, MOST_SLOTS, Planned, Step, cdrom_bus};
+use super::{Context, Guest, LEAST_ROOM, MOST_SLOTS, Planned, Step, cdrom_bus, hook};
 use crate::config::{DeviceConfig, IsoContent};
 use crate::domain::policy;
 use crate::domain::target;
@@ -43,34 +46,36 @@ pub(super) async fn attach(
     }
     match attachment {
         Attachment::Disk { device: name, size, gold, bus, format, variables } => {
-            let DeviceConfig::Disk { bus: usual, format: normal, template, .. } =
-                device(context, name)?
-            else {
+            let config = device(context, name)?;
+            let DeviceConfig::Disk { bus: usual, format: normal, .. } = config else {
                 return Err(wrong_kind(name, "disk"));
             };
-            let own = Own { template: template.as_ref(), variables };
+            let values = hook::values(context, config, variables)?;
             let disk = NewDisk {
                 size: *size,
                 gold: gold.as_ref(),
                 bus: bus.unwrap_or(*usual),
                 format: format.unwrap_or(*normal),
             };
-            attach_disk(context, vm, &guest, disk, own).await
+            attach_disk(context, vm, &guest, disk, (config, &values)).await
         }
         Attachment::Nic { device: name, mac, model, variables } => {
-            let DeviceConfig::Net { bridge, model: usual, template, .. } = device(context, name)?
-            else {
+            let config = device(context, name)?;
+            let DeviceConfig::Net { bridge, model: usual, .. } = config else {
                 return Err(wrong_kind(name, "network device"));
             };
-            let own = Own { template: template.as_ref(), variables };
-            attach_nic(context, vm, &guest, (bridge, model.unwrap_or(*usual)), *mac, own)
+            let values = hook::values(context, config, variables)?;
+            let nic =
+                NewNic { bridge, model: model.unwrap_or(*usual), mac: mac.unwrap_or_default() };
+            attach_nic(context, vm, &guest, &nic, (config, &values)).await
         }
-        Attachment::Cdrom { device: name, medium } => match device(context, name)? {
-            DeviceConfig::Iso { content, .. } => {
-                attach_cdrom(context, vm, &guest, &content_of(name, content, medium)?)
-            }
-            _ => Err(wrong_kind(name, "CD-ROM drive")),
-        },
+        Attachment::Cdrom { device: name, medium } => {
+            let config = device(context, name)?;
+            let DeviceConfig::Iso { content, .. } = config else {
+                return Err(wrong_kind(name, "CD-ROM drive"));
+            };
+            attach_cdrom(context, vm, &guest, &content_of(name, content, medium)?, config).await
+        }
     }
 }
 
@@ -100,6 +105,17 @@ struct NewDisk<'a> {
     gold: Option<&'a GoldImage>,
     bus: DiskBus,
     format: DiskFormat,
+}
+
+struct NewNic<'a> {
+    bridge: &'a ResourceName,
+    model: NicModel,
+    mac: MacAddress,
+}
+
+/// The operator's template of the device, and the request's values for it.
+fn own<'a>(config: &'a DeviceConfig, values: &'a hook::Values) -> Own<'a> {
+    Own { template: config.template(), variables: &values.template }
 }
 
 /// Buses that the guest's machine does not have, and those that take nothing while it runs.
@@ -140,35 +156,38 @@ async fn attach_disk(
     vm: VmId,
     guest: &Guest,
     disk: NewDisk<'_>,
-    own: Own<'_>,
+    (config, values): (&DeviceConfig, &hook::Values),
 ) -> Result<Planned, Problem> {
     check_bus(vm, guest, disk.bus)?;
     context.room(LEAST_ROOM).await?;
     let target = guest.next_target(disk.bus.prefix());
     let path = context.volumes.path_for(&target, vm, disk.format);
     let (bus, format) = (disk.bus.as_str(), disk.format.as_str());
-    let values = DiskValues { path: &path, target: &target, bus, format };
-    let xml = context.templates.render_disk(&values, own)?;
+    let made = DiskValues { path: &path, target: &target, bus, format };
+    let xml = context.templates.render_disk(&made, own(config, values))?;
     check_made(context, &xml, &target)?;
+    let facts = json!({"kind": "disk", "path": path, "size_bytes": disk.size.bytes(), "bus": bus,
+        "format": format, "gold": disk.gold.map(|gold| &gold.name)});
+    let hook = hook::attaching(context, (vm, guest), (config, &target), values, facts).await?;
     let (size, gold, format) = (disk.size, disk.gold.cloned(), disk.format);
     let mut steps = Vec::new();
     if let Some(gold) = &gold {
         steps.push(Step::EnsureImage { gold: gold.clone() });
     }
     steps.push(Step::CreateVolume { vm, path, size, gold, format });
+    steps.extend(hook);
     steps.push(Step::Attach { vm, xml, device: target.clone() });
     Ok(Planned { steps, outcome: Outcome { target: Some(target), ..Outcome::default() } })
 }
 
-fn attach_nic(
+async fn attach_nic(
     context: &Context,
     vm: VmId,
     guest: &Guest,
-    (bridge, model): (&ResourceName, NicModel),
-    mac: Option<MacAddress>,
-    own: Own<'_>,
+    nic: &NewNic<'_>,
+    (config, values): (&DeviceConfig, &hook::Values),
 ) -> Result<Planned, Problem> {
-    let mac = mac.unwrap_or_default();
+    let (mac, bridge, model) = (nic.mac, nic.bridge.as_str(), nic.model.as_str());
     let taken =
         context.inventory.snapshot().domains.iter().any(|d| d.nics.iter().any(|n| n.mac == mac));
     if taken || guest.macs.contains(&mac) {
@@ -177,23 +196,26 @@ fn attach_nic(
             format!("address {mac} is in use on host {}", context.host),
         ));
     }
-    let xml = context.templates.render_nic(mac, bridge.as_str(), model.as_str(), own)?;
-    check_made(context, &xml, &mac.to_string())?;
+    let xml = context.templates.render_nic(mac, bridge, model, own(config, values))?;
+    let target = mac.to_string();
+    check_made(context, &xml, &target)?;
+    let facts = json!({"kind": "net", "bridge": bridge, "model": model});
+    let hook = hook::attaching(context, (vm, guest), (config, &target), values, facts).await?;
     let mut macs = guest.macs.clone();
     macs.push(mac);
     // The seed service first: a running guest may ask as soon as the interface is there.
-    let steps = vec![
-        Step::SetCallers { vm, macs, old: guest.macs.clone() },
-        Step::Attach { vm, xml, device: mac.to_string() },
-    ];
+    let mut steps = vec![Step::SetCallers { vm, macs, old: guest.macs.clone() }];
+    steps.extend(hook);
+    steps.push(Step::Attach { vm, xml, device: target });
     Ok(Planned { steps, outcome: Outcome { mac: Some(mac), ..Outcome::default() } })
 }
 
-fn attach_cdrom(
+async fn attach_cdrom(
     context: &Context,
     vm: VmId,
     guest: &Guest,
     medium: &Medium,
+    config: &DeviceConfig,
 ) -> Result<Planned, Problem> {
     if guest.running() {
         return Err(Problem::new(
@@ -207,6 +229,9 @@ fn attach_cdrom(
     let bus = cdrom_bus(&guest.arch, "sata");
     let xml = context.templates.render_cdrom(path.as_deref(), &target, bus)?;
     policy::check_fragment(&xml, &context.roots())?;
+    let facts = json!({"kind": "cdrom", "path": path, "bus": bus});
+    let values = hook::values(context, config, &BTreeMap::new())?;
+    steps.extend(hook::attaching(context, (vm, guest), (config, &target), &values, facts).await?);
     steps.push(Step::Attach { vm, xml, device: target.clone() });
     Ok(Planned { steps, outcome: Outcome { target: Some(target), ..Outcome::default() } })
 }

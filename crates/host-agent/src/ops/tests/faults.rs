@@ -19,11 +19,12 @@ enum Hand {
     Hypervisor(&'static str),
     Seeds(&'static str),
     Disk,
+    Hook,
 }
 
 /// The call that does a step, and the one that undoes it.
 fn hands(step: &Step) -> (Hand, Hand) {
-    use Hand::{Disk, Hypervisor, Seeds};
+    use Hand::{Disk, Hook, Hypervisor, Seeds};
     match step {
         Step::PutSeed { .. } => (Seeds("put"), Seeds("delete")),
         Step::ReplaceSeed { .. } => (Seeds("put"), Seeds("put")),
@@ -34,6 +35,7 @@ fn hands(step: &Step) -> (Hand, Hand) {
         | Step::CreateVolume { .. }
         | Step::DeleteVolume { .. }
         | Step::DeleteHistory { .. } => (Disk, Disk),
+        Step::Hook(_) => (Hook, Hook),
         // Broken one by one in `tune_tests`.
         Step::Tune(_) => (Disk, Disk),
         Step::Attach { .. } => (Hypervisor("attach"), Hypervisor("detach")),
@@ -54,6 +56,7 @@ fn break_call(lab: &Lab, hand: &Hand, after: bool) -> bool {
         Hand::Hypervisor(call) if after => lab.fake.failing_after(call, error()),
         Hand::Hypervisor(call) => lab.fake.failing_on(call, error()),
         Hand::Seeds(call) => Seeds::shared().failing(lab.vm, call, after, ErrorCode::Internal),
+        Hand::Hook => lab.break_hook(if after { "after" } else { "before" }),
         Hand::Disk => return false,
     }
     true
@@ -120,7 +123,8 @@ async fn broken(case: &str, at: usize, after: bool) -> bool {
     mend();
     let what = format!("{case}, step {at} ({}), after its effect: {after}", step.line());
     assert_eq!(ended.state, OperationState::Failed, "{what}: {ended:?}");
-    assert_eq!(lab.fake.failures_left() + Seeds::shared().failures_left(lab.vm), 0, "{what}");
+    let left = lab.fake.failures_left() + Seeds::shared().failures_left(lab.vm);
+    assert_eq!(left + lab.hook_failures_left(), 0, "{what}");
     let problem = ended.problem.unwrap();
     assert!(!problem.detail.contains("could not be undone"), "{what}: {problem}");
     if lasting {
@@ -135,7 +139,7 @@ async fn broken(case: &str, at: usize, after: bool) -> bool {
 }
 
 fn nothing() -> String {
-    "[]\n[]\n[]\nNone".to_owned()
+    "[]\n[]\n[]\nNone\n{}".to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,18 +156,21 @@ async fn a_step_that_fails_leaves_the_host_as_it_was() {
         }
     }
     // All steps of all plans, twice; one that is lost here is no longer tested.
-    assert_eq!(broke, 2 * 31);
+    assert_eq!(broke, 2 * 46);
 }
 
 /// The test above would notice an undo that does nothing: where the undo itself fails, the host is
 /// another one, and the operation says what is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_that_does_nothing_is_seen_and_named() {
-    const WITH_UNDO: [&str; 6] = [
+    const WITH_UNDO: [&str; 9] = [
         "create",
         "create with an ISO",
         "attach a disk",
         "attach a NIC",
+        "attach a NIC with a hook",
+        "attach a disk with a hook",
+        "detach a NIC with a hook",
         "detach a NIC",
         "change a medium",
     ];
@@ -173,7 +180,7 @@ async fn an_undo_that_does_nothing_is_seen_and_named() {
             seen += usize::from(undo_broken(case, at).await);
         }
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 18);
 }
 
 /// The plan's last step has its effect and fails; then the undo of step `at` fails, if a call does it.
@@ -196,6 +203,7 @@ async fn undo_broken(case: &str, at: usize) -> bool {
     };
     match undo {
         Hand::Disk => return false,
+        Hand::Hook => lab.break_hook(if case.starts_with("attach") { "detach" } else { "attach" }),
         Hand::Hypervisor(call) => lab.fake.failing_later(call, forward(call), error()),
         Hand::Seeds(call) => Seeds::shared().failing_later(lab.vm, call, forward(call)),
     }

@@ -1,5 +1,7 @@
 //! A host in a folder, the work that is done on it, and what it looks like.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +12,11 @@ use vmmgr_common::client::MetadataClient;
 use vmmgr_common::ids::{HostId, OperationId, VmId};
 
 use super::seeds::Seeds;
-use crate::config::{Config, VirtType};
+use crate::config::{Config, DeviceHooks, VirtType};
 use crate::console::HistoryDirs;
 use crate::domain::read;
 use crate::domain::template::Templates;
+use crate::hooks::Hooks;
 use crate::hypervisor::Hypervisor as _;
 use crate::hypervisor::fake::FakeHypervisor;
 use crate::inventory::InventoryService;
@@ -28,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MAC: &str = "52:54:00:00:00:07";
 
 /// What a plan can be made for; each with the guest that it needs.
-pub(super) const CASES: [&str; 14] = [
+pub(super) const CASES: [&str; 18] = [
     "create",
     "create with an ISO",
     "start",
@@ -38,9 +41,13 @@ pub(super) const CASES: [&str; 14] = [
     "delete",
     "attach a disk",
     "attach a NIC",
+    "attach a NIC with a hook",
     "attach a drive",
+    "attach a disk with a hook",
     "detach a disk",
+    "detach a disk with a hook",
     "detach a NIC",
+    "detach a NIC with a hook",
     "change a medium",
     "import an image",
 ];
@@ -62,15 +69,43 @@ impl Lab {
             fake: FakeHypervisor::new(),
             vm: VmId::new(),
         };
-        for name in ["pool", "origin", "console"] {
+        for name in ["pool", "origin", "console", "hooks", "hooked"] {
             fs_err::create_dir(lab.path(name)).unwrap();
         }
+        lab.write_hook();
         fs_err::write(lab.gold(), vec![7; 2 << 20]).unwrap();
         lab
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A hook that keeps a file for every device that there is; it fails once where [`Self::break_hook`]
+    /// says so.
+    fn write_hook(&self) {
+        let script = format!(
+            "#!/bin/sh\ncd {} || exit 9\n\
+             fail() {{ [ ! -e fails-$1 ] || {{ rm fails-$1; echo no way; exit 3; }}; }}\n\
+             fail before; fail $1\n\
+             case $1 in attach) cat >hooked/$4 ;; detach) rm -f hooked/$4 ;; esac\n\
+             fail after\necho $1 is done\n",
+            self.dir.path().display()
+        );
+        let path = self.path("hooks/note");
+        fs_err::write(&path, script).unwrap();
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The hook's next run fails `before` or `after` its effect, or if it is for `attach`, `detach`.
+    pub(super) fn break_hook(&self, when: &str) {
+        fs_err::write(self.path(&format!("fails-{when}")), "").unwrap();
+    }
+
+    /// Failures that the hook has not had.
+    pub(super) fn hook_failures_left(&self) -> usize {
+        let all = ["before", "after", "attach", "detach"];
+        all.iter().filter(|when| self.path(&format!("fails-{when}")).exists()).count()
     }
 
     /// The origin of the gold image.
@@ -85,7 +120,14 @@ impl Lab {
     /// An agent as after a start: its own memory, the journal on disk.
     pub(super) fn engine(&self) -> Engine {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
-        let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
+        let mut config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
+        for hooked in [
+            json!({"kind": "disk", "name": "hooked-disk", "hook": "note"}),
+            json!({"kind": "net", "name": "hooked-net", "bridge": "br-ext", "hook": "note"}),
+        ] {
+            config.device.push(serde_json::from_value(hooked).unwrap());
+        }
+        let hooks = DeviceHooks::of_test(self.path("hooks"), 60);
         let (host, seeds) = (HostId::parse("host01").unwrap(), Seeds::shared());
         let roots = vec![self.path("origin")];
         Engine::impatient(Arc::new(Context {
@@ -98,6 +140,7 @@ impl Lab {
             pool: "default".to_owned(),
             metadata: Some(MetadataClient::new(&seeds.tls, &seeds.url, &host).unwrap()),
             journal: Journal::open(&self.path("state")).unwrap(),
+            hooks: Hooks::of_test(Some(hooks), &config.device),
             devices: config.device,
             virt_type: VirtType::Qemu,
             history: self.history(),
@@ -125,15 +168,19 @@ impl Lab {
         serde_json::from_value(work).unwrap()
     }
 
-    fn disk(&self, size: &str) -> Work {
-        let disk = json!({"kind": "disk", "device": "local-disk", "size": size, "gold": self.gold_record()});
+    fn disk(&self, device: &str) -> Work {
+        let disk =
+            json!({"kind": "disk", "device": device, "size": "1G", "gold": self.gold_record()});
         self.work(json!({"verb": "attach", "attachment": disk}))
     }
 
     /// Makes what the case needs; gives its work.
     pub(super) async fn prepare(&self, engine: &Engine, case: &str) -> Work {
-        let nic = json!({"kind": "nic", "device": "net-br-ext", "mac": MAC});
-        let nic = self.work(json!({"verb": "attach", "attachment": nic}));
+        let nic = |device: &str| {
+            let nic = json!({"kind": "nic", "device": device, "mac": MAC});
+            self.work(json!({"verb": "attach", "attachment": nic}))
+        };
+        let detach = |device: &str| self.work(json!({"verb": "detach", "device": device}));
         let drive = |medium: &str| {
             let drive = json!({"kind": "cdrom", "device": "cdrom", "medium": {"kind": medium}});
             self.work(json!({"verb": "attach", "attachment": drive}))
@@ -147,14 +194,20 @@ impl Lab {
             }
             "start" => (vec![], verb("start")),
             "shutdown" | "destroy" | "reset" => (vec![verb("start")], verb(case)),
-            "delete" => (vec![self.disk("1G"), nic, verb("start")], verb("delete")),
-            "attach a disk" => (vec![verb("start")], self.disk("1G")),
-            "attach a NIC" => (vec![], nic),
-            "attach a drive" => (vec![], drive("seed")),
-            "detach a disk" => {
-                (vec![self.disk("1G")], self.work(json!({"verb": "detach", "device": "vda"})))
+            "delete" => {
+                let devices = vec![self.disk("local-disk"), nic("net-br-ext")];
+                let hooked = vec![self.disk("hooked-disk"), verb("start")];
+                (devices.into_iter().chain(hooked).collect(), verb("delete"))
             }
-            "detach a NIC" => (vec![nic], self.work(json!({"verb": "detach", "device": MAC}))),
+            "attach a disk" => (vec![verb("start")], self.disk("local-disk")),
+            "attach a disk with a hook" => (vec![verb("start")], self.disk("hooked-disk")),
+            "attach a NIC" => (vec![], nic("net-br-ext")),
+            "attach a NIC with a hook" => (vec![], nic("hooked-net")),
+            "attach a drive" => (vec![], drive("seed")),
+            "detach a disk" => (vec![self.disk("local-disk")], detach("vda")),
+            "detach a disk with a hook" => (vec![self.disk("hooked-disk")], detach("vda")),
+            "detach a NIC" => (vec![nic("net-br-ext")], detach(MAC)),
+            "detach a NIC with a hook" => (vec![nic("hooked-net")], detach(MAC)),
             "change a medium" => {
                 let medium =
                     json!({"verb": "change_medium", "device": "sda", "medium": {"kind": "seed"}});
@@ -167,6 +220,17 @@ impl Lab {
             assert_eq!(done.state, OperationState::Succeeded, "{done:?}");
         }
         work
+    }
+
+    /// What the hook keeps: devices, and what it was told of them.
+    pub(super) fn hooked(&self) -> BTreeMap<String, String> {
+        let kept = fs_err::read_dir(self.path("hooked")).unwrap();
+        kept.map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs_err::read_to_string(path).unwrap())
+        })
+        .collect()
     }
 
     /// Submits and waits for the end.
@@ -214,6 +278,11 @@ impl Lab {
         if files != owned {
             wrong += &format!("\ncontradiction: {owned:?} are called ours");
         }
+        let hooked = self.hooked();
+        let known = journal.hooked(self.vm).await.unwrap();
+        if !hooked.keys().eq(known.iter().map(|hooked| &hooked.device)) {
+            wrong += &format!("\ncontradiction: the journal knows of hooks for {known:?}");
+        }
         let mut said: Vec<_> = fs_err::read_dir(self.path("console"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -221,7 +290,7 @@ impl Lab {
         said.sort();
         let seed = Seeds::shared().of(self.vm).map(|seed| (seed.macs, seed.committed));
         masked(
-            &format!("{domains:#?}\n{files:#?}\n{said:?}\n{seed:?}{wrong}"),
+            &format!("{domains:#?}\n{files:#?}\n{said:?}\n{seed:?}\n{hooked:?}{wrong}"),
             &self.vm.to_string(),
         )
         .replace(&*self.dir.path().to_string_lossy(), "DIR")

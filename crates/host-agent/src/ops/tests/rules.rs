@@ -102,7 +102,7 @@ async fn a_delete_waits_for_a_seed_service_that_is_away_for_a_moment() {
         Seeds::shared().failing(lab.vm, "delete", false, ErrorCode::MetadataUnreachable);
     }
     assert_eq!(lab.run(&engine, work).await.state, OperationState::Succeeded);
-    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone");
+    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone\n{}");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_delete_that_failed_behind_the_last_volume_is_ended_by_the_next() {
     assert!(ended.problem.unwrap().hint.unwrap().contains("ask again"));
     assert!(lab.fake.ids().is_empty() && Seeds::shared().of(lab.vm).is_some());
     assert_eq!(lab.run(&engine, work.clone()).await.state, OperationState::Succeeded);
-    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone");
+    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone\n{}");
     let absent = lab.run(&engine, work).await.problem.unwrap();
     assert_eq!(absent.code, ErrorCode::NoSuchVm);
 }
@@ -136,7 +136,7 @@ async fn an_undo_waits_for_libvirt_and_names_what_it_could_not_take_back() {
     away(5);
     let ended = lab.run(&engine, lab.create("http")).await;
     assert_eq!(ended.problem.unwrap().code, ErrorCode::Internal);
-    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone");
+    assert_eq!(lab.host().await, "[]\n[]\n[]\nNone\n{}");
     away(15);
     let ended = lab.run(&engine, lab.create("http")).await;
     let problem = ended.problem.unwrap();
