@@ -13,13 +13,18 @@ OURS = f"http://{METADATA}/{VM}/"
 PEER = f"http://{METADATA}:{PEER_PORT}/{VM}/"
 
 
+def record(folder, vm, mac):
+    """A guest's record, as metadata-srv keeps it."""
+    spec = {"hostname": "web1", "user_data": "#cloud-config\nruncmd: [\"true\"]\n"}
+    told = {"vm": vm, "spec": spec, "macs": [mac], "committed": True}
+    (folder / f"{vm}.json").write_text(json.dumps({"generation": 1, "record": told}))
+
+
 def metadata_srv(lab, mac):
     """Our service with one seed; gives its process."""
     folder = lab.dir / "state" / "metadata"
     folder.mkdir(parents=True)
-    spec = {"hostname": "web1", "user_data": "#cloud-config\nruncmd: [\"true\"]\n"}
-    record = {"vm": VM, "spec": spec, "macs": [mac], "committed": True}
-    (folder / f"{VM}.json").write_text(json.dumps({"generation": 1, "record": record}))
+    record(folder, VM, mac)
     return lab.service("metadata-srv")
 
 
@@ -37,7 +42,7 @@ def nginx(lab, root, more=""):
     return lab.nginx("nginx-seeds", f"""
         sendfile on; tcp_nopush on; keepalive_requests 1000; default_type text/plain;
         open_file_cache max=1000 inactive=600s; open_file_cache_valid 600s;
-        server {{ listen {METADATA}:{PEER_PORT} reuseport; root {root}; {more} }}""")
+        server {{ listen {METADATA}:{PEER_PORT} reuseport backlog=4096; root {root}; {more} }}""")
 
 
 def wrk(guest, url, seconds, *options):

@@ -13,9 +13,6 @@ use vmmgr_common::server::{Readiness, Service};
 use crate::config::Config;
 use crate::{admin, listen, neighbours, serve, store};
 
-/// Threads that serve guests: a host has better use for its other cores.
-const MOST_THREADS: usize = 4;
-
 /// Reads and checks the configuration.
 pub(crate) fn configure(path: &Path) -> Result<Config, Box<dyn Error>> {
     let config: Config = vmmgr_common::config::load(path)?;
@@ -36,8 +33,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         served: serve::Served::default(),
     });
     let bounds = listen::Bounds::new(limits, ready.clone());
-    let threads = std::thread::available_parallelism()?.get().min(MOST_THREADS);
-    listen::start(&guests, &bounds, &config.guest_listen, threads)?;
+    listen::start(&guests, &bounds, &config.guest_listen)?;
     let service = Service {
         name: "metadata-srv",
         tls: config.tls,

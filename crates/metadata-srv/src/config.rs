@@ -47,9 +47,9 @@ pub(crate) struct GuestListen {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
-    /// Open connections in all.
+    /// Open connections in all; more wait.
     pub(crate) connections: usize,
-    /// Open connections of one address.
+    /// Open connections of one address; more are closed at once.
     pub(crate) connections_per_guest: usize,
     /// From the first byte to the last, milliseconds.
     pub(crate) request_ms: u64,

@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -16,6 +17,8 @@ const MOST_REQUESTS: u32 = 1000;
 const IDLE: Duration = Duration::from_secs(1);
 /// Room for a usual request.
 const USUAL_HEAD: usize = 512;
+/// What is still taken of a body that nobody wanted; a guest that sends more is cut.
+const LARGEST_REST: usize = 256 << 10;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,10 +86,13 @@ impl Talk<'_> {
         via: Via<'_>,
         last: impl Fn() -> bool,
     ) -> io::Result<Next> {
-        let (asked, keeps, bodiless, length) = loop {
+        let (asked, keeps, bodiless, body) = loop {
+            let mut taken = 0;
             let found = wire::head(&self.input, |head, keeps, length| {
-                (guests.admit(head, via), keeps, head.method == "HEAD", length)
+                taken = length;
+                (guests.admit(head, via), keeps, head.method == "HEAD", head.has_body())
             });
+            self.input.drain(..taken);
             match found {
                 Ok(Some(found)) => break found,
                 Ok(None) if self.more().await? => {}
@@ -94,6 +100,7 @@ impl Talk<'_> {
                 Ok(None) => return Ok(Next::End(Ended::Broken)),
                 Err(refusal) => {
                     self.send(&refusal, false, false).await?;
+                    self.end().await?;
                     return Ok(Next::End(Ended::Broken));
                 }
             }
@@ -104,14 +111,47 @@ impl Talk<'_> {
         };
         let keep = keeps && !last();
         self.send(&answer, keep, bodiless).await?;
-        self.input.drain(..length);
-        Ok(if keep { Next::Again } else { Next::End(Ended::Done) })
+        if keep {
+            return Ok(Next::Again);
+        }
+        if body || !self.input.is_empty() {
+            self.end().await?;
+        }
+        Ok(Next::End(Ended::Done))
     }
 
+    /// Sends an answer; the last one of a connection leaves in the same packet as its end, which is
+    /// a packet less for the bridge and the guest.
     async fn send(&mut self, answer: &Answer, keep: bool, bodiless: bool) -> io::Result<()> {
         self.output.clear();
         let rest = answer.write(&mut self.output, keep, bodiless);
-        self.stream.write_all(&self.output).await?;
-        self.stream.write_all(&rest).await
+        all(self.stream, &self.output, !keep || !rest.is_empty()).await?;
+        all(self.stream, &rest, !keep).await
     }
+
+    /// Ends our side, then takes what still comes: a close over bytes that were not read is a reset,
+    /// and takes the answer away from a guest that still sends.
+    async fn end(&mut self) -> io::Result<()> {
+        rustix::net::shutdown(&*self.stream, rustix::net::Shutdown::Write)?;
+        let mut taken = 0;
+        while taken < LARGEST_REST {
+            self.input.clear();
+            if !self.more().await? {
+                break;
+            }
+            taken += self.input.len();
+        }
+        Ok(())
+    }
+}
+
+/// Sends all; with `more` a last packet that is not full waits for what follows, or for the end.
+async fn all(stream: &TcpStream, mut bytes: &[u8], more: bool) -> io::Result<()> {
+    let flags = SendFlags::NOSIGNAL | if more { SendFlags::MORE } else { SendFlags::empty() };
+    while !bytes.is_empty() {
+        let send = || Ok(rustix::net::send(stream, bytes, flags)?);
+        let sent = stream.async_io(Interest::WRITABLE, send).await?;
+        bytes = bytes.get(sent..).unwrap_or_default();
+    }
+    Ok(())
 }

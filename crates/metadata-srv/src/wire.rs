@@ -39,14 +39,18 @@ impl<'b> Head<'_, 'b> {
         agent.and_then(|agent| str::from_utf8(agent).ok()).unwrap_or_default()
     }
 
-    /// Whether another request may follow: not after HTTP/1.0, `Connection`, or a body.
-    fn keeps(&self) -> bool {
-        let body = |name: &str| {
+    /// Whether a body follows, or the guest says so; it is never read.
+    pub(crate) fn has_body(&self) -> bool {
+        self.names().any(|name| {
             name.eq_ignore_ascii_case("content-length")
                 || name.eq_ignore_ascii_case("transfer-encoding")
-        };
+        })
+    }
+
+    /// Whether another request may follow: not after HTTP/1.0, `Connection`, or a body.
+    fn keeps(&self) -> bool {
         let plain = |value: &[u8]| value.eq_ignore_ascii_case(b"keep-alive");
-        self.recent && !self.names().any(body) && self.all("connection").all(plain)
+        self.recent && !self.has_body() && self.all("connection").all(plain)
     }
 }
 
