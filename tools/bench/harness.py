@@ -25,14 +25,18 @@ class Failed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """At most `limit`: of our own figure, or of the ratio to the peer's."""
+    """At most `limit`: of our own figure, of the ratio to the peer's, or of what ours is over it."""
 
     limit: float
-    of: str  # "ours" or "ratio"
+    of: str  # "ours", "ratio" or "excess"
     unit: str = ""
 
     def text(self):
-        return f"<= {self.limit:g}{'x' if self.of == 'ratio' else ' ' + self.unit}"
+        kinds = {"ours": f" {self.unit}", "ratio": "x", "excess": f" {self.unit} more"}
+        return f"<= {self.limit:g}{kinds[self.of]}"
+
+    def met(self, ours, peer):
+        return {"ours": ours, "ratio": ours / peer, "excess": ours - peer}[self.of] <= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +53,10 @@ class Row:
 
     def as_dict(self):
         ours, peer = statistics.median(self.ours), statistics.median(self.peers)
-        ratio = ours / peer
-        judged = ratio if self.target.of == "ratio" else ours
         return {"name": self.name, "metric": self.metric, "unit": self.unit,
                 "ours": round(ours, 3), "peer": self.peer, "peer_value": round(peer, 3),
-                "ratio": round(ratio, 4), "target": self.target.text(),
-                "met": judged <= self.target.limit}
+                "ratio": round(ours / peer, 4), "target": self.target.text(),
+                "met": self.target.met(ours, peer)}
 
 
 def need(*programs, modules=()):
