@@ -10,6 +10,7 @@ mod handlers;
 mod hooks;
 mod hypervisor;
 mod inventory;
+mod kvm;
 mod ops;
 mod start;
 mod storage;

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
-use tokio::io::AsyncBufReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use vmmgr_common::client::MetadataClient;
 use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{self, Door, Readiness, Service};
 
-use crate::config::{Config, VirtType};
+use crate::config::Config;
 use crate::console::{Consoles, HistoryDirs};
 use crate::domain::template::Templates;
 use crate::handlers::{self, Stopping};
 use crate::hooks::Hooks;
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::inventory::InventoryService;
+use crate::kvm;
 use crate::ops::journal::Journal;
 use crate::ops::{Context, Engine};
 use crate::storage::image::Images;
@@ -25,8 +25,6 @@ use crate::storage::volume::Volumes;
 
 /// How long a start waits for libvirtd before it gives up.
 const LIBVIRT_WITHIN: Duration = Duration::from_secs(60);
-/// How long firmware may take under KVM; it takes a second where KVM works.
-const FIRMWARE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs the agent until it is told to stop.
 pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
@@ -38,7 +36,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
     wait_connected(hypervisor.as_ref()).await?;
     let pool = config.pool.name.to_string();
     hypervisor.ensure_dir_pool(&pool, &config.pool.path.to_string_lossy()).await?;
-    let virt_type = decide(config.virt_type, hypervisor.as_ref()).await?;
+    let virt_type = kvm::decide(config.virt_type, hypervisor.as_ref()).await?;
     let metadata = config
         .metadata
         .as_ref()
@@ -118,48 +116,6 @@ async fn wait_connected(hypervisor: &dyn Hypervisor) -> Result<(), Box<dyn std::
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
-}
-
-/// `auto` is KVM only where libvirt offers it and a guest's first instructions really run: some
-/// machines have `/dev/kvm` and nothing behind it.
-async fn decide(
-    wanted: VirtType,
-    hypervisor: &dyn Hypervisor,
-) -> Result<VirtType, Box<dyn std::error::Error>> {
-    if wanted != VirtType::Auto {
-        return Ok(wanted);
-    }
-    let offered = hypervisor.host().await?.capabilities_xml.contains("<domain type='kvm'/>");
-    let works = offered && kvm_runs().await;
-    let chosen = if works { VirtType::Kvm } else { VirtType::Qemu };
-    tracing::info!(offered, works, chosen = ?chosen, "decided what guests run on");
-    Ok(chosen)
-}
-
-/// Runs a machine without a disk under KVM with the host's CPU, as guests get it, and waits until
-/// its firmware has come to its end; one that dies or hangs never says so.
-async fn kvm_runs() -> bool {
-    let machine = tokio::process::Command::new("qemu-system-x86_64")
-        .args(["-accel", "kvm", "-machine", "q35", "-cpu", "host", "-m", "64", "-nodefaults"])
-        .args(["-display", "none", "-chardev", "stdio,id=firmware"])
-        .args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
-    let Ok(mut machine) = machine else { return false };
-    let Some(output) = machine.stdout.take() else { return false };
-    let mut lines = tokio::io::BufReader::new(output).lines();
-    let finished = async {
-        while let Ok(Some(line)) = lines.next_line().await {
-            if line.contains("No bootable device") {
-                return true;
-            }
-        }
-        false
-    };
-    tokio::time::timeout(FIRMWARE_WITHIN, finished).await.unwrap_or(false)
 }
 
 async fn tell_readiness(ready: Readiness, hypervisor: Arc<dyn Hypervisor>) {
