@@ -1,13 +1,14 @@
 //! nginx as `vmmctl nginx render` configures it.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vmmgr_common::error::Problem;
+use vmmgr_common::testing::free_address;
 
 use crate::pki::init;
 use crate::support::vmmctl;
@@ -41,10 +42,6 @@ pub(crate) fn installed() -> bool {
         eprintln!("SKIPPED: nginx is not installed, its configuration is not checked");
     }
     found
-}
-
-pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A running nginx; it ends with the value.
@@ -238,7 +235,7 @@ fn nginx_itself_takes_it() {
     }
     let dir = tempfile::tempdir().unwrap();
     init(&dir.path().join("pki"), &[]);
-    let output = render(dir.path(), &free().to_string(), "127.0.0.1:7441");
+    let output = render(dir.path(), &free_address().to_string(), "127.0.0.1:7441");
     let check = Command::new("nginx").arg("-t").arg("-c").arg(output).output().unwrap();
     let said = String::from_utf8_lossy(&check.stderr);
     assert!(check.status.success() && !said.contains("[warn]"), "{said}");
@@ -250,7 +247,7 @@ async fn the_gateway_is_reached_by_mutual_tls_and_nothing_else_is() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let (dir, site, gateway) = (dir.path(), free(), free());
+    let (dir, site, gateway) = (dir.path(), free_address(), free_address());
     init(&dir.join("pki"), &[]);
     let behind = stand_in(dir, "gateway", gateway);
     let _front = Nginx::start(&render(dir, &site.to_string(), &gateway.to_string()), site);
@@ -300,9 +297,9 @@ async fn a_gateway_that_is_away_is_told_and_the_access_log_holds_no_query() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let (dir, site) = (dir.path(), free());
+    let (dir, site) = (dir.path(), free_address());
     init(&dir.join("pki"), &[]);
-    let front = Nginx::start(&render(dir, &site.to_string(), &free().to_string()), site);
+    let front = Nginx::start(&render(dir, &site.to_string(), &free_address().to_string()), site);
     let client = client(dir, site).build().unwrap();
     let ask = |path| get(&client, "vmm.registry.local", site, path);
     let response = ask("/v1/vms?access=SECRET-QUERY").await;
@@ -322,10 +319,10 @@ async fn the_name_for_hosts_wants_a_certificate_of_the_ca() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let (dir, site) = (dir.path(), free());
+    let (dir, site) = (dir.path(), free_address());
     let pki = dir.join("pki");
     init(&pki, &[]);
-    let _front = Nginx::start(&render(dir, &site.to_string(), &free().to_string()), site);
+    let _front = Nginx::start(&render(dir, &site.to_string(), &free_address().to_string()), site);
     let nobody = client(dir, site).build().unwrap();
     assert_eq!(get(&nobody, "kvm.registry.local", site, "/").await.status(), 400);
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::nginx::{Nginx, client, free, get, installed, problem, render, render_with};
+use crate::nginx::{Nginx, client, get, installed, problem, render, render_with};
 use crate::pki::init;
+use vmmgr_common::testing::free_address;
 
 const PAGES: [&str; 5] =
     ["/", "/guest.html", "/console/vnc.html", "/console/spice.html", "/console/serial.html"];
@@ -45,8 +46,9 @@ fn site() -> Option<(tempfile::TempDir, SocketAddr, Nginx)> {
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     pages(dir.path());
     init(&dir.path().join("pki"), &[]);
-    let site = free();
-    let front = Nginx::start(&render(dir.path(), &site.to_string(), &free().to_string()), site);
+    let site = free_address();
+    let front =
+        Nginx::start(&render(dir.path(), &site.to_string(), &free_address().to_string()), site);
     Some((dir, site, front))
 }
 
@@ -154,9 +156,9 @@ async fn without_built_pages_the_site_says_so() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let (dir, site) = (dir.path(), free());
+    let (dir, site) = (dir.path(), free_address());
     init(&dir.join("pki"), &[]);
-    let configuration = render_with(dir, &site.to_string(), &free().to_string(), &[]);
+    let configuration = render_with(dir, &site.to_string(), &free_address().to_string(), &[]);
     let _front = Nginx::start(&configuration, site);
     let client = client(dir, site).build().unwrap();
     let response = get(&client, "vmm.registry.local", site, "/").await;
