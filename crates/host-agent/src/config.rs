@@ -11,6 +11,7 @@ use vmmgr_common::ids::{HostId, ResourceName};
 use vmmgr_common::mtls::TlsFiles;
 use vmmgr_common::telemetry::LogConfig;
 
+use crate::domain::rbd::RbdPool;
 use crate::storage::origin::Origins;
 
 /// Everything that an operator can set; see `config.example.toml` for each key's meaning.
@@ -49,6 +50,9 @@ pub(crate) struct Config {
     pub(crate) origins: Origins,
     /// The pool of local disks.
     pub(crate) pool: PoolConfig,
+    /// Pools of RBD images on Ceph.
+    #[serde(default)]
+    pub(crate) rbd_pool: Vec<RbdPool>,
     /// Devices that can be attached.
     #[serde(default)]
     pub(crate) device: Vec<DeviceConfig>,
@@ -92,7 +96,7 @@ pub(crate) struct PoolConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum DeviceConfig {
-    /// A disk in the pool.
+    /// A disk in a pool.
     Disk {
         /// Name in the API.
         name: ResourceName,
@@ -102,9 +106,12 @@ pub(crate) enum DeviceConfig {
         /// Bus where the request names none.
         #[serde(default)]
         bus: DiskBus,
-        /// Format where the request names none.
+        /// Format where the request names none; the pool's usual one if that is not set either.
         #[serde(default)]
-        format: DiskFormat,
+        format: Option<DiskFormat>,
+        /// Name of a `[[rbd_pool]]`; the local pool otherwise.
+        #[serde(default)]
+        pool: Option<ResourceName>,
         /// Device template of the operator; the built-in one otherwise.
         #[serde(default)]
         template: Option<ResourceName>,
@@ -219,6 +226,42 @@ pub(crate) struct MetadataConfig {
     pub(crate) url: String,
 }
 
+impl Config {
+    /// Checks what the types cannot; the text names the key.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (at, pool) in self.rbd_pool.iter().enumerate() {
+            let name = &pool.name;
+            if pool.monitors.is_empty() {
+                return Err(format!("`rbd_pool` {name}: `monitors` must have at least one entry"));
+            }
+            if self.pool.name == *name {
+                return Err(format!("`rbd_pool` {name}: the local pool has that name"));
+            }
+            let mut others = self.rbd_pool[..at].iter();
+            if others.any(|other| other.name == *name || other.ceph_pool == pool.ceph_pool) {
+                // A disk's source names the Ceph pool and no cluster.
+                return Err(format!(
+                    "`rbd_pool` {name}: another one has its name or its `ceph_pool`, and their disks could not be told apart"
+                ));
+            }
+        }
+        for device in &self.device {
+            let DeviceConfig::Disk { name, pool: Some(pool), format, .. } = device else {
+                continue;
+            };
+            if !self.rbd_pool.iter().any(|known| known.name == *pool) {
+                return Err(format!("`device` {name}: there is no `rbd_pool` {pool}"));
+            }
+            if *format == Some(DiskFormat::Qcow2) {
+                return Err(format!(
+                    "`device` {name}: disks of an `rbd_pool` have `format = \"raw\"`"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn default_libvirt_uri() -> String {
     "qemu:///system".to_owned()
 }
@@ -246,16 +289,54 @@ fn absolute<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
+
+    /// The example with its lines on Ceph, which begin with `#: `, taken in.
+    pub(crate) fn with_ceph(change: impl FnOnce(String) -> String) -> Config {
+        let text = fs_err::read_to_string(EXAMPLE).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs_err::write(file.path(), change(text.replace("\n#: ", "\n"))).unwrap();
+        vmmgr_common::config::load(file.path()).unwrap()
+    }
 
     #[test]
     fn the_example_is_a_valid_configuration() {
-        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
-        let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
+        let config: Config = vmmgr_common::config::load(EXAMPLE.as_ref()).unwrap();
+        config.check().unwrap();
         assert_eq!(config.host.as_str(), "host01");
-        assert_eq!(config.device.len(), 5);
+        assert_eq!((config.device.len(), config.rbd_pool.len()), (5, 0));
         assert!(config.device_hooks.is_none(), "hooks are opt-in");
+        let ceph = with_ceph(|text| text);
+        ceph.check().unwrap();
+        assert_eq!((ceph.device.len(), ceph.rbd_pool.len()), (6, 1));
+        assert_eq!(ceph.rbd_pool[0].monitors.len(), 3);
+    }
+
+    #[test]
+    fn pools_that_do_not_fit_together_are_refused_by_name() {
+        let bad = [
+            ("\"10.0.0.11:6789\", \"10.0.0.12:6789\", \"[2001:db8::13]:6789\"", "", "monitors"),
+            ("pool = \"ceph\"", "pool = \"absent\"", "no `rbd_pool` absent"),
+            ("pool = \"ceph\"", "pool = \"ceph\"\nformat = \"qcow2\"", "raw"),
+            ("name = \"ceph\"", "name = \"vmmgr\"", "the local pool"),
+        ];
+        for (from, to, why) in bad {
+            let config = with_ceph(|text| {
+                assert!(text.contains(from), "{from}");
+                text.replace(from, to)
+            });
+            let said = config.check().expect_err(to);
+            assert!(said.contains(why), "{said}");
+        }
+        let mut twice = with_ceph(|text| text);
+        twice.rbd_pool.push(RbdPool {
+            name: ResourceName::parse("second").unwrap(),
+            ..twice.rbd_pool[0].clone()
+        });
+        assert!(twice.check().unwrap_err().contains("told apart"));
     }
 
     #[test]

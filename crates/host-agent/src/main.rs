@@ -33,6 +33,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&Chain(&error).to_string()),
     };
+    if let Err(why) = config.check() {
+        return fail(&format!("configuration {}: {why}", path.display()));
+    }
     if command == "check-config" {
         return ExitCode::SUCCESS;
     }

@@ -7,11 +7,13 @@ use actix_web::web;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use vmmgr_common::client::MetadataClient;
+use vmmgr_common::error::Chain;
 use vmmgr_common::mtls::Role;
 use vmmgr_common::server::{self, Door, Readiness, Service};
 
 use crate::config::Config;
 use crate::console::{Consoles, HistoryDirs};
+use crate::domain::rbd::RbdPool;
 use crate::domain::template::Templates;
 use crate::handlers::{self, Stopping};
 use crate::hooks::Hooks;
@@ -21,7 +23,7 @@ use crate::kvm;
 use crate::ops::journal::Journal;
 use crate::ops::{Context, Engine};
 use crate::storage::image::Images;
-use crate::storage::volume::Volumes;
+use crate::storage::volume::{Fill, QemuImg, Volumes};
 
 /// How long a start waits for libvirtd before it gives up.
 const LIBVIRT_WITHIN: Duration = Duration::from_secs(60);
@@ -46,6 +48,10 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
         logs: config.console_log_dir.clone(),
         anchors: config.state_dir.join("console"),
     };
+    let fill: Arc<dyn Fill> = Arc::new(QemuImg(hypervisor.clone()));
+    for pool in &config.rbd_pool {
+        tokio::spawn(look_at_ceph(hypervisor.clone(), pool.clone()));
+    }
     let context = Context {
         host: config.host.clone(),
         inventory: InventoryService::start(hypervisor.clone(), config.host.clone()),
@@ -53,8 +59,11 @@ pub(crate) async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>
         templates: Templates::load(config.template_dir.as_deref())?,
         images: Images::new(config.image_dir.clone(), config.local_roots.clone())?
             .with_origins(config.origins.clone()),
-        volumes: Volumes::new(config.pool.path.clone()),
-        pool,
+        volumes: Volumes::new(config.pool.path.clone(), pool).with_rbd(
+            &config.rbd_pool,
+            &hypervisor,
+            &fill,
+        ),
         metadata,
         journal: Journal::open(&config.state_dir)?,
         hooks: Hooks::load(config.device_hooks.clone(), &config.device),
@@ -116,6 +125,17 @@ async fn wait_connected(hypervisor: &dyn Hypervisor) -> Result<(), Box<dyn std::
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
+}
+
+/// Defines and starts a pool, so that a mistake is in the log and not only in the first disk's answer.
+/// Ceph may be away: guests with disks elsewhere do not wait for it, and each use looks again.
+async fn look_at_ceph(hypervisor: Arc<dyn Hypervisor>, pool: RbdPool) {
+    match hypervisor.ensure_rbd_pool(&pool).await {
+        Ok(()) => tracing::info!(pool = %pool.name, "a pool on Ceph is there"),
+        Err(error) => {
+            tracing::error!(pool = %pool.name, error = %Chain(&error), "a pool on Ceph cannot be used");
+        }
+    }
 }
 
 async fn tell_readiness(ready: Readiness, hypervisor: Arc<dyn Hypervisor>) {

@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod policy;
+pub(crate) mod rbd;
 pub(crate) mod read;
 pub(crate) mod spec;
 pub(crate) mod target;

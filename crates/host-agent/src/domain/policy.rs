@@ -2,12 +2,15 @@
 //!
 //! Templates and values come from people; what matters is the composed document. It may hold the
 //! elements below, no foreign namespace (`qemu:` arguments above all), no path outside the folders
-//! of this host's pools, images and logs, and no network listener.
+//! of this host's pools, images and logs, no disk over the network but images of configured Ceph
+//! pools, and no network listener.
 
 use std::path::{Component, Path, PathBuf};
 
 use roxmltree::{Document, Node};
 use vmmgr_common::error::{ErrorCode, Problem};
+
+use super::rbd::RbdPool;
 
 /// Namespace of our metadata block.
 pub(crate) const METADATA_NAMESPACE: &str = "urn:iso-meta";
@@ -77,8 +80,17 @@ fn refuse(what: impl Into<String>) -> Problem {
         .hint("the template or a variable asks for something that guests may not have")
 }
 
-/// Judges a `<domain>` document; `roots` are the folders that its files may be in.
-pub(crate) fn check(xml: &str, roots: &[PathBuf]) -> Result<(), Problem> {
+/// Where a guest's disks and files may be.
+#[derive(Debug, Default)]
+pub(crate) struct Allowed<'a> {
+    /// Folders.
+    pub(crate) roots: Vec<PathBuf>,
+    /// Pools of RBD images.
+    pub(crate) rbd: Vec<&'a RbdPool>,
+}
+
+/// Judges a `<domain>` document.
+pub(crate) fn check(xml: &str, allowed: &Allowed<'_>) -> Result<(), Problem> {
     let document = Document::parse(xml).map_err(|error| refuse(format!("not XML: {error}")))?;
     let root = document.root_element();
     if !root.has_tag_name("domain") {
@@ -93,19 +105,19 @@ pub(crate) fn check(xml: &str, roots: &[PathBuf]) -> Result<(), Problem> {
             "metadata" => check_metadata(child)?,
             "devices" => {
                 for device in child.children().filter(Node::is_element) {
-                    check_device(device, roots)?;
+                    check_device(device, allowed)?;
                 }
             }
-            _ => check_tree(child, roots)?,
+            _ => check_tree(child, &allowed.roots)?,
         }
     }
     Ok(())
 }
 
 /// Judges one device's XML.
-pub(crate) fn check_fragment(xml: &str, roots: &[PathBuf]) -> Result<(), Problem> {
+pub(crate) fn check_fragment(xml: &str, allowed: &Allowed<'_>) -> Result<(), Problem> {
     let document = Document::parse(xml).map_err(|error| refuse(format!("not XML: {error}")))?;
-    check_device(document.root_element(), roots)
+    check_device(document.root_element(), allowed)
 }
 
 fn check_metadata(metadata: Node<'_, '_>) -> Result<(), Problem> {
@@ -120,20 +132,20 @@ fn check_metadata(metadata: Node<'_, '_>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_device(device: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> {
+fn check_device(device: Node<'_, '_>, allowed: &Allowed<'_>) -> Result<(), Problem> {
     let name = device.tag_name().name();
     if !DEVICES.contains(&name) {
         return Err(refuse(format!("device <{name}> is not allowed")));
     }
-    let allowed: &[&str] = match name {
-        "disk" => &["file"],
+    let kinds: &[&str] = match name {
+        "disk" => &["file", "network"],
         "interface" => &["bridge", "network"],
         "serial" | "console" => &["pty"],
         "channel" => &["unix", "spicevmc"],
         _ => &[],
     };
     let kind = device.attribute("type").unwrap_or_default();
-    if !allowed.is_empty() && !allowed.contains(&kind) {
+    if !kinds.is_empty() && !kinds.contains(&kind) {
         return Err(refuse(format!("<{name} type='{kind}'> is not allowed")));
     }
     if name == "graphics" {
@@ -141,8 +153,11 @@ fn check_device(device: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> 
     }
     if name == "disk" {
         check_disk(device)?;
+        if kind == "network" {
+            check_network_disk(device, &allowed.rbd)?;
+        }
     }
-    check_tree(device, roots)
+    check_tree(device, &allowed.roots)
 }
 
 /// A screen is reached through its socket; a port would be open to the network.
@@ -174,6 +189,21 @@ fn check_disk(disk: Node<'_, '_>) -> Result<(), Problem> {
         Some(odd) => Err(refuse(format!("<{}> is not allowed", odd.tag_name().name()))),
         None => Ok(()),
     }
+}
+
+/// An image of a configured pool, reached as the configuration says; raw, because a format inside an
+/// image could name something else again.
+fn check_network_disk(disk: Node<'_, '_>, pools: &[&RbdPool]) -> Result<(), Problem> {
+    let child = |name: &str| disk.children().find(|n| n.has_tag_name(name));
+    let source = child("source").filter(|n| n.attribute("protocol") == Some("rbd"));
+    let known = source.is_some_and(|source| pools.iter().any(|pool| pool.allows(source)));
+    let raw = child("driver").and_then(|n| n.attribute("type")) == Some("raw");
+    let sources = disk.children().filter(|n| n.has_tag_name("source")).count();
+    let plain = disk.attribute("device") == Some("disk") && child("auth").is_none();
+    if known && raw && plain && sources == 1 {
+        return Ok(());
+    }
+    Err(refuse("<disk type='network'> is only allowed for a raw image of a configured Ceph pool"))
 }
 
 fn check_tree(node: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> {
@@ -223,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_reaches_into_the_host_is_refused() {
-        let roots = [PathBuf::from("/pool")];
+        let roots = Allowed { roots: vec![PathBuf::from("/pool")], rbd: Vec::new() };
         let disk = |source: &str| {
             format!(
                 "<devices><disk type='file' device='disk'><driver type='qcow2'/><source file='{source}'/></disk></devices>"
@@ -256,5 +286,47 @@ mod tests {
         }
         assert!(check("<!DOCTYPE x [<!ENTITY e 'x'>]><domain>&e;</domain>", &roots).is_err());
         assert!(check_fragment("<domain/>", &roots).is_err());
+    }
+
+    #[test]
+    fn only_raw_images_of_configured_pools_come_over_the_network() {
+        let (pool, nowhere) = (crate::domain::rbd::tests::pool(), Allowed::default());
+        let allowed = Allowed { roots: Vec::new(), rbd: vec![&pool] };
+        let good = "<disk type='network' device='disk'><driver name='qemu' type='raw'/>\
+                    <source protocol='rbd' name='vms/vda-1.raw'><host name='10.0.0.11' port='6789'/>\
+                    <auth username='vmmgr'><secret type='ceph' uuid='00000000-0000-0000-0000-000000000007'/></auth>\
+                    </source><target dev='vda' bus='virtio'/></disk>";
+        check_fragment(good, &allowed).unwrap();
+        assert!(check_fragment(good, &nowhere).is_err());
+        let host = "<host name='10.0.0.11' port='6789'/>";
+        let auth = &good[good.find("<auth").unwrap()..good.find("</source>").unwrap()];
+        let foreign = [
+            ("name='vms/", "name='other/"),
+            ("vda-1.raw'", "vda-1.raw@snap'"),
+            ("vda-1.raw'", "a:conf=/etc/ceph/x'"),
+            ("10.0.0.11", "10.0.0.66"),
+            ("6789", "6790"),
+            (host, ""),
+            (host, &format!("{host}<host name='10.0.0.66' port='6789'/>")),
+            (host, "<host transport='unix' socket='x'/>"),
+            (host, &format!("{host}<config file='ceph.conf'/>")),
+            (host, &format!("{host}<snapshot name='s'/>")),
+            ("'vmmgr'", "'admin'"),
+            ("000007'", "000008'"),
+            (auth, ""),
+            (auth, &auth.repeat(2)),
+            ("type='raw'", "type='qcow2'"),
+            ("device='disk'", "device='cdrom'"),
+            ("'rbd'", "'http'"),
+            ("'rbd' name", "'rbd' tls='no' name"),
+            ("<target", "<auth username='x'/><target"),
+            ("<target", "<source file='/etc/shadow'/><target"),
+        ];
+        for (from, to) in foreign {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            let problem = check_fragment(&bad, &allowed).expect_err(&bad);
+            assert_eq!(problem.code, ErrorCode::XmlRefused, "{bad}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, ResourceName};
 
+use super::rbd::RbdPool;
 use super::spec::DomainSpec;
 use super::variables::{self, Variables};
 
@@ -29,17 +30,18 @@ const DOMAINS: [(&str, &str, &str); 2] = [
     ("x86_64", X86_64, include_str!("../../templates/domain/x86_64.vars.json")),
     ("aarch64", AARCH64, include_str!("../../templates/domain/aarch64.vars.json")),
 ];
-const PARTS: [(&str, &str); 5] = [
+const PARTS: [(&str, &str); 6] = [
     ("metadata", include_str!("../../templates/domain/metadata.xml.j2")),
     ("snapshot", include_str!("../../templates/domain/snapshot.xml.j2")),
     ("device/disk-file", include_str!("../../templates/device/disk-file.xml.j2")),
+    ("device/disk-rbd", include_str!("../../templates/device/disk-rbd.xml.j2")),
     ("device/net-bridge", include_str!("../../templates/device/net-bridge.xml.j2")),
     ("device/cdrom", include_str!("../../templates/device/cdrom.xml.j2")),
 ];
 /// Instructions that a rendering may take; the built-in ones need some thousand.
 const FUEL: u64 = 200_000;
 /// What we set ourselves: a request cannot.
-const OURS: [&str; 26] = [
+const OURS: [&str; 27] = [
     "virt_type",
     "name",
     "uuid",
@@ -64,6 +66,7 @@ const OURS: [&str; 26] = [
     "target",
     "bus",
     "format",
+    "rbd",
     "mac",
     "bridge",
 ];
@@ -80,7 +83,7 @@ pub(crate) struct HostFacts<'a> {
 
 /// A disk to be rendered.
 pub(crate) struct DiskValues<'a> {
-    /// Its volume.
+    /// Its volume: a file, or an image as `<ceph pool>/<image>`.
     pub(crate) path: &'a str,
     /// Target (`vda`).
     pub(crate) target: &'a str,
@@ -88,6 +91,8 @@ pub(crate) struct DiskValues<'a> {
     pub(crate) bus: &'a str,
     /// libvirt's driver type.
     pub(crate) format: &'a str,
+    /// The image's pool; none for a file.
+    pub(crate) rbd: Option<&'a RbdPool>,
 }
 
 /// An operator's device template, and values for its variables.
@@ -270,14 +275,16 @@ impl Templates {
         self.render(&name, context! { ..values, ..extra })
     }
 
-    /// A disk of the pool.
+    /// A disk of a pool.
     pub(crate) fn render_disk(
         &self,
         disk: &DiskValues<'_>,
         own: Own<'_>,
     ) -> Result<String, Problem> {
-        let DiskValues { path, target, bus, format } = *disk;
-        self.render_device("device/disk-file", own, context! { path, target, bus, format })
+        let DiskValues { path, target, bus, format, rbd } = *disk;
+        let built_in = if rbd.is_some() { "device/disk-rbd" } else { "device/disk-file" };
+        let rbd = rbd.map(ceph);
+        self.render_device(built_in, own, context! { path, target, bus, format, rbd })
     }
 
     /// A NIC on a bridge.
@@ -306,6 +313,16 @@ impl Templates {
 fn absent(name: &str) -> Problem {
     Problem::new(ErrorCode::NoSuchRecord, format!("no template `{name}` on this host"))
         .hint("the host's templates are in its record")
+}
+
+/// What a disk's template must know of the image's pool.
+fn ceph(pool: &RbdPool) -> Value {
+    let monitors: Vec<Value> = pool
+        .monitors
+        .iter()
+        .map(|monitor| context! { host => monitor.host.as_str(), port => monitor.port })
+        .collect();
+    context! { monitors, user => pool.user.as_str(), secret => pool.secret.to_string() }
 }
 
 /// libvirt's mode for what was asked, and the best that the machine gives otherwise.

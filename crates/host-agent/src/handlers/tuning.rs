@@ -34,8 +34,7 @@ pub(super) async fn disk_usage(
     path: web::Path<(String, String)>,
 ) -> Result<web::Json<DiskUsage>, Problem> {
     let (vm, target) = (VmId::parse(&path.0)?, TargetName::parse(&path.1)?);
-    require(&engine, vm, target.as_str()).await?;
-    Ok(web::Json(engine.context().hypervisor.disk_usage(vm, target.as_str()).await?))
+    Ok(web::Json(engine.context().disk_usage(vm, target.as_str()).await?))
 }
 
 /// Of one interface.

@@ -1,5 +1,6 @@
 //! A hypervisor in memory, for fast tests and for faults that the real one does not do on demand.
 
+mod storage;
 mod tuning;
 
 use std::collections::HashMap;
@@ -17,8 +18,7 @@ use vmmgr_common::api::snapshot::Snapshot;
 use vmmgr_common::ids::VmId;
 
 use super::{
-    Affect, Hypervisor, HypervisorError, LiveDomain, Notice, PoolInfo, RawDomain, RawHost,
-    SerialLine,
+    Affect, Hypervisor, HypervisorError, LiveDomain, Notice, RawDomain, RawHost, SerialLine,
 };
 use crate::domain::{read, target};
 
@@ -44,6 +44,7 @@ struct State {
     /// The guest's ends of serial lines that were opened.
     lines: HashMap<VmId, DuplexStream>,
     available_bytes: Option<u64>,
+    volumes: storage::Volumes,
 }
 
 struct Failure {
@@ -304,14 +305,6 @@ impl Hypervisor for FakeHypervisor {
     async fn addresses(&self, id: VmId) -> Result<Vec<InterfaceAddresses>, HypervisorError> {
         let state = self.enter("addresses")?;
         state.domains.get(&id).map(|_| Vec::new()).ok_or(HypervisorError::NoSuchDomain(id))
-    }
-    async fn ensure_dir_pool(&self, _: &str, _: &str) -> Result<(), HypervisorError> {
-        self.enter("ensure_dir_pool").map(drop)
-    }
-    async fn pool_info(&self, _: &str) -> Result<PoolInfo, HypervisorError> {
-        let state = self.enter("pool_info")?;
-        let available_bytes = state.available_bytes.unwrap_or(1 << 40);
-        Ok(PoolInfo { capacity_bytes: 1 << 40, available_bytes })
     }
     async fn live(&self, id: VmId) -> Result<LiveDomain, HypervisorError> {
         let state = self.enter("live")?;

@@ -1,5 +1,6 @@
 //! The real hypervisor: libvirt through the `virt` crate, on [`super::worker`]'s threads.
 
+mod storage;
 mod tuning;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,8 @@ use vmmgr_common::ids::{MacAddress, VmId};
 
 use super::worker::Pool;
 use super::{
-    Affect, Hypervisor, HypervisorError, LiveDomain, Notice, PoolInfo, RawDomain, RawHost,
-    SerialLine, events, serial,
+    Affect, Hypervisor, HypervisorError, LiveDomain, Notice, RawDomain, RawHost, SerialLine,
+    events, serial,
 };
 
 /// Calls that read.
@@ -292,26 +293,6 @@ impl Hypervisor for Libvirt {
         .await
     }
 
-    async fn ensure_dir_pool(&self, name: &str, path: &str) -> Result<(), HypervisorError> {
-        let (name, path) = (name.to_owned(), path.to_owned());
-        self.pool
-            .call("ensure_dir_pool", CHANGE, move |connection| {
-                ensure_dir_pool(connection, &name, &path).map_err(|e| translate(&e, None))
-            })
-            .await
-    }
-
-    async fn pool_info(&self, name: &str) -> Result<PoolInfo, HypervisorError> {
-        let name = name.to_owned();
-        let read = move |connection: &Connect| -> Result<PoolInfo, Error> {
-            let pool = connection.lookup_storage_pool_by_name(&name)?;
-            pool.refresh(0)?;
-            let info = pool.info()?;
-            Ok(PoolInfo { capacity_bytes: info.capacity, available_bytes: info.available })
-        };
-        self.pool.call("pool_info", READ, move |c| read(c).map_err(|e| translate(&e, None))).await
-    }
-
     async fn live(&self, id: VmId) -> Result<LiveDomain, HypervisorError> {
         let found = self.on_domain("live", READ, id, |domain| {
             Ok((serial::run_of(domain)?, domain.xml_desc(0)?))
@@ -400,25 +381,4 @@ fn merge(merged: &mut BTreeMap<String, InterfaceAddresses>, interface: virt::dom
             entry.addresses.push(InterfaceAddress { address: text, family: family.to_owned() });
         }
     }
-}
-
-fn ensure_dir_pool(connection: &Connect, name: &str, path: &str) -> Result<(), Error> {
-    let pool = match connection.lookup_storage_pool_by_name(name) {
-        Ok(pool) => pool,
-        Err(error) if error.code().to_raw() == sys::VIR_ERR_NO_STORAGE_POOL => {
-            let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
-            let xml = format!(
-                "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>",
-                escape(name),
-                escape(path)
-            );
-            connection.define_storage_pool_xml(&xml, 0)?
-        }
-        Err(error) => return Err(error),
-    };
-    if !pool.is_active()? {
-        pool.build(0)?;
-        pool.create(0)?;
-    }
-    pool.set_autostart(true)
 }

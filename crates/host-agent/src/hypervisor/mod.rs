@@ -9,6 +9,7 @@ mod events;
 pub(crate) mod fake;
 mod libvirt;
 mod serial;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -27,7 +28,11 @@ use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::VmId;
 
 pub(crate) use libvirt::Libvirt;
+pub(crate) use storage::{Storage, VolumeInfo};
 pub(crate) use tuning::{Level, Tuning};
+
+/// The code of failures that are not libvirt's own (`VIR_ERR_OK`).
+const NO_CODE: i32 = 0;
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +60,9 @@ pub(crate) enum HypervisorError {
         /// The deadline.
         after: Duration,
     },
+    /// A volume that does not go away: somebody has it open, or it has snapshots.
+    #[error("libvirt: {0}")]
+    InUse(String),
     /// libvirt refused or failed.
     #[error("libvirt: {message} (code {code})")]
     Failed {
@@ -71,7 +79,7 @@ impl From<HypervisorError> for Problem {
             HypervisorError::NoSuchDomain(_) => ErrorCode::NoSuchVm,
             HypervisorError::AlreadyExists(_) => ErrorCode::AlreadyExists,
             HypervisorError::NoSuchSnapshot(..) => ErrorCode::NoSuchRecord,
-            HypervisorError::WrongState(_) => ErrorCode::WrongState,
+            HypervisorError::WrongState(_) | HypervisorError::InUse(_) => ErrorCode::WrongState,
             HypervisorError::Unreachable => ErrorCode::HypervisorUnreachable,
             HypervisorError::Deadline { .. } => ErrorCode::Deadline,
             HypervisorError::Failed { .. } => ErrorCode::HypervisorFailed,
@@ -138,15 +146,6 @@ pub(crate) struct Affect {
     pub(crate) config: bool,
 }
 
-/// A storage pool's room (`virStoragePoolGetInfo`), bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PoolInfo {
-    /// In all.
-    pub(crate) capacity_bytes: u64,
-    /// Free.
-    pub(crate) available_bytes: u64,
-}
-
 /// A domain that has a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LiveDomain {
@@ -162,7 +161,7 @@ pub(crate) type SerialLine =
 
 /// Calls of the hypervisor. Each has a deadline of its own and may be called from any task.
 #[async_trait]
-pub(crate) trait Hypervisor: Tuning + Send + Sync + 'static {
+pub(crate) trait Hypervisor: Tuning + Storage + Send + Sync + 'static {
     /// True while libvirtd answers.
     fn connected(&self) -> bool;
     /// Unasked news. A receiver that lags must take a full read.
@@ -195,10 +194,6 @@ pub(crate) trait Hypervisor: Tuning + Send + Sync + 'static {
     async fn update(&self, id: VmId, xml: &str, affect: Affect) -> Result<(), HypervisorError>;
     /// `virDomainInterfaceAddresses` from lease, ARP and agent, merged; `lo` skipped.
     async fn addresses(&self, id: VmId) -> Result<Vec<InterfaceAddresses>, HypervisorError>;
-    /// Defines, builds, starts and marks for autostart a `dir` pool if it is not there.
-    async fn ensure_dir_pool(&self, name: &str, path: &str) -> Result<(), HypervisorError>;
-    /// Refreshes the pool and tells its room.
-    async fn pool_info(&self, name: &str) -> Result<PoolInfo, HypervisorError>;
     /// A domain that runs; [`HypervisorError::WrongState`] when it does not.
     async fn live(&self, id: VmId) -> Result<LiveDomain, HypervisorError>;
     /// `virDomainOpenGraphicsFD` without the screen's own password: who may see it was decided.

@@ -49,8 +49,6 @@ pub(crate) struct Context {
     pub(crate) images: Images,
     /// Disks.
     pub(crate) volumes: Volumes,
-    /// libvirt's name of the pool that the disks are in.
-    pub(crate) pool: String,
     /// Seeds.
     pub(crate) metadata: Option<MetadataClient>,
     /// Accepted work.

@@ -110,7 +110,7 @@ async fn create(context: &Context, create: &DomainCreate) -> Result<Vec<Step>, P
         .hint("ask for `maximum` or a named model"));
     }
     let xml = context.templates.render_domain(&spec, &host)?;
-    policy::check(&xml, &context.roots())?;
+    policy::check(&xml, &context.allowed())?;
     let mut steps = Vec::new();
     if create.seed_mode != SeedMode::None {
         let record =
@@ -119,14 +119,14 @@ async fn create(context: &Context, create: &DomainCreate) -> Result<Vec<Step>, P
     }
     steps.push(Step::Define { vm, xml });
     if create.seed_mode == SeedMode::Iso {
-        let path = context.volumes.seed_path(vm);
+        let path = context.volumes.files().seed_path(vm);
         let bus = "sata";
         let xml = context.templates.render_cdrom(
             Some(&path),
             "sda",
             cdrom_bus(create.arch.as_str(), bus),
         )?;
-        policy::check_fragment(&xml, &context.roots())?;
+        policy::check_fragment(&xml, &context.allowed())?;
         steps.push(Step::WriteSeedIso { vm, path });
         steps.push(Step::Attach { vm, xml, device: "sda".to_owned() });
     }
@@ -229,6 +229,7 @@ async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Plann
     steps.push(step);
     steps.extend(hook::gone(context, vm, Some(&name)).await?);
     if context.journal.volumes(vm).await?.contains(&found.source) {
+        context.volumes.holding(&found.source)?.ready().await?;
         steps.push(Step::DeleteVolume { path: found.source });
     } else if found.device == "disk" && !found.source.is_empty() {
         outcome.undeleted = guest.disks.into_iter().filter(|disk| disk.target == name).collect();
@@ -239,6 +240,9 @@ async fn detach(context: &Context, vm: VmId, device: &DeviceRef) -> Result<Plann
 async fn delete(context: &Context, vm: VmId) -> Result<Planned, Problem> {
     let volumes = context.journal.volumes(vm).await?;
     let hooks = hook::gone(context, vm, None).await?;
+    for volume in &volumes {
+        context.volumes.holding(volume)?.ready().await?;
+    }
     let mut outcome = Outcome::default();
     let mut steps = Vec::new();
     match Guest::read(context, vm).await {
@@ -270,10 +274,10 @@ async fn has_seed(context: &Context, vm: VmId) -> Result<bool, Problem> {
 }
 
 impl Context {
-    /// Folders that a guest's files may be in.
-    fn roots(&self) -> Vec<std::path::PathBuf> {
+    /// Where a guest's disks and files may be.
+    fn allowed(&self) -> policy::Allowed<'_> {
         let mut roots = vec![self.volumes.dir().to_owned(), self.history.logs.clone()];
         roots.extend(self.local_roots.iter().cloned());
-        roots
+        policy::Allowed { roots, rbd: self.volumes.rbd_pools().collect() }
     }
 }

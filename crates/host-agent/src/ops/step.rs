@@ -18,6 +18,7 @@ use vmmgr_common::ids::{MacAddress, OperationId, VmId};
 use super::Context;
 use crate::domain::target;
 use crate::hypervisor::{Affect, HypervisorError};
+use crate::storage::volume::{NewVolume, Tell};
 
 pub(crate) use hook::RunHook;
 pub(crate) use tune::Tune;
@@ -118,7 +119,7 @@ impl Step {
         context: &Context,
         operation: OperationId,
         again: bool,
-        progress: &(dyn Fn(String) + Send + Sync),
+        progress: Tell<'_>,
     ) -> Result<(), Problem> {
         let hypervisor = &context.hypervisor;
         let done: Result<(), HypervisorError> = match self {
@@ -135,6 +136,10 @@ impl Step {
             Self::CreateVolume { vm, path, size, gold, format } => {
                 context.journal.own_volume(path, *vm, operation).await?;
                 let disk = (*size, *format);
+                if again {
+                    // What the crash left of it.
+                    context.volumes.holding(path)?.delete(path).await?;
+                }
                 return context.create_volume(path, disk, gold.as_ref(), progress).await;
             }
             Self::Hook(hook) => return hook.run(context, progress).await,
@@ -387,7 +392,7 @@ impl Context {
     async fn write_seed_iso(&self, vm: VmId, path: &str) -> Result<(), Problem> {
         let metadata = self.metadata.as_ref().ok_or_else(|| self.no_metadata())?;
         let image = metadata.iso(vm).await?;
-        self.volumes.write_file(path, &image).await
+        self.volumes.files().write_file(path, &image).await
     }
 
     async fn create_volume(
@@ -395,18 +400,18 @@ impl Context {
         path: &str,
         (size, format): (DiskSize, DiskFormat),
         gold: Option<&GoldImage>,
-        progress: &(dyn Fn(String) + Send + Sync),
+        progress: Tell<'_>,
     ) -> Result<(), Problem> {
-        let Some(gold) = gold else { return self.volumes.create_blank(path, size, format).await };
-        let base = self.images.ensure(gold, progress).await?;
-        match format {
-            DiskFormat::Qcow2 => self.volumes.create_overlay(&base, path, size).await,
-            DiskFormat::Raw => self.volumes.create_copy(&base, path, size, progress).await,
-        }
+        let base = match gold {
+            Some(gold) => Some(self.images.ensure(gold, progress).await?),
+            None => None,
+        };
+        let new = NewVolume { size, format, base: base.as_ref() };
+        self.volumes.holding(path)?.create(path, new, progress).await
     }
 
     async fn delete_volume(&self, path: &str) -> Result<(), Problem> {
-        self.volumes.delete(path).await?;
+        self.volumes.holding(path)?.delete(path).await?;
         self.journal.disown_volume(path).await
     }
 }

@@ -3,6 +3,7 @@
 //! The oracle is the whole host ([`lab::Lab::host`]): domains, volumes, what the journal calls ours,
 //! seeds. After a failure it is to the letter what it was before.
 
+mod ceph;
 mod crashes;
 mod faults;
 mod hooks;

@@ -18,7 +18,10 @@ use crate::hooks::Hooks;
 use crate::hypervisor::fake::FakeHypervisor;
 use crate::hypervisor::{Hypervisor as _, HypervisorError};
 use crate::inventory::InventoryService;
-use crate::storage::{image::Images, volume::Volumes};
+use crate::storage::{
+    image::Images,
+    volume::{NewVolume, Volumes},
+};
 
 /// An engine over the fake, with one guest that is off.
 struct Bench {
@@ -51,8 +54,7 @@ impl Bench {
             hypervisor: fake.clone(),
             templates: Templates::load(None).unwrap(),
             images: Images::new(dir.path().join("images"), Vec::new()).unwrap(),
-            volumes: Volumes::new(pool.clone()),
-            pool: "vmmgr".to_owned(),
+            volumes: Volumes::new(pool.clone(), "vmmgr".to_owned()),
             metadata: None,
             journal: Journal::open(&dir.path().join("state")).unwrap(),
             devices: Vec::new(),
@@ -208,11 +210,9 @@ async fn a_disk_only_grows_and_only_if_it_is_one() {
     // A volume of ours is grown by qemu-img while the guest is off.
     let path = bench.dir.path().join("pool/a.qcow2").to_string_lossy().into_owned();
     let context = bench.engine.context();
-    context
-        .volumes
-        .create_blank(&path, DiskSize::parse("64M").unwrap(), DiskFormat::Qcow2)
-        .await
-        .unwrap();
+    let size = DiskSize::parse("64M").unwrap();
+    let blank = NewVolume { size, format: DiskFormat::Qcow2, base: None };
+    context.volumes.holding(&path).unwrap().create(&path, blank, &|_| {}).await.unwrap();
     context.journal.own_volume(&path, bench.vm, OperationId::new()).await.unwrap();
     bench.run(resize("vda", "2G")).await.unwrap();
     let info = std::process::Command::new("qemu-img")

@@ -1,166 +1,155 @@
-//! Volumes of guests in the local pool.
+//! Volumes of guests: files of the local pool, and images of Ceph's pools.
 //!
-//! A volume appears under its name only when it is whole: it is made under a temporary name and
-//! renamed. A path is never used twice, so a late delete cannot hit a newer disk.
+//! ```text
+//!  "/var/lib/vmmgr/storage/vda-…"  --> Files     a file, made under another name and renamed
+//!  "vms/vda-…"                     --> RbdImages an image of the Ceph pool `vms`, made by libvirt
+//! ```
+//!
+//! A volume is named by its source as it stands in a guest's definition; that name also tells the
+//! store that holds it. A name is never used twice, so a late delete cannot hit a newer disk.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+mod file;
+mod rbd;
 
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use vmmgr_common::api::disk::{DiskFormat, DiskSize};
 use vmmgr_common::error::{ErrorCode, Problem};
-use vmmgr_common::ids::VmId;
+use vmmgr_common::ids::{ResourceName, VmId};
 
 use super::image::Base;
-use super::{io_problem, qemu_img};
+use crate::domain::rbd::RbdPool;
+use crate::hypervisor::{Hypervisor, VolumeInfo};
 
-/// The pool's folder.
+pub(crate) use file::Files;
+pub(crate) use rbd::{Fill, QemuImg, RbdImages};
+
+/// What a new volume is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewVolume<'a> {
+    /// What the guest sees.
+    pub(crate) size: DiskSize,
+    /// One of the store's formats.
+    pub(crate) format: DiskFormat,
+    /// The gold image that it begins as; blank without.
+    pub(crate) base: Option<&'a Base>,
+}
+
+/// Tells people how far a copy is.
+pub(crate) type Tell<'a> = &'a (dyn Fn(String) + Send + Sync);
+
+/// Where volumes are.
+#[async_trait]
+pub(crate) trait Store: Send + Sync {
+    /// Formats of its volumes, the usual one first.
+    fn formats(&self) -> &'static [DiskFormat];
+    /// libvirt's name of the pool, where asking for its room is cheap.
+    fn measured_pool(&self) -> Option<&str>;
+    /// Refuses where the store cannot be used now.
+    async fn ready(&self) -> Result<(), Problem>;
+    /// What a device template must know beside the volume's name.
+    fn rbd(&self) -> Option<&RbdPool>;
+    /// A fresh name for the guest's disk at `target`.
+    fn fresh(&self, target: &str, vm: VmId, format: DiskFormat) -> String;
+    /// True for the names of this store.
+    fn holds(&self, source: &str) -> bool;
+    /// Makes a volume; after a failure [`Self::delete`] takes away what there is of it.
+    async fn create(
+        &self,
+        source: &str,
+        new: NewVolume<'_>,
+        progress: Tell<'_>,
+    ) -> Result<(), Problem>;
+    /// Makes a volume that no guest has open larger.
+    async fn grow(&self, source: &str, size: DiskSize) -> Result<(), Problem>;
+    /// Size of a volume that no guest has open; none where libvirt tells it of the guest.
+    async fn info(&self, source: &str) -> Result<Option<VolumeInfo>, Problem>;
+    /// Deletes a volume, or what there is of it; one that is not there is fine.
+    async fn delete(&self, source: &str) -> Result<(), Problem>;
+}
+
+/// All stores of this host.
 pub(crate) struct Volumes {
-    dir: PathBuf,
+    files: Files,
+    rbd: Vec<(ResourceName, RbdImages)>,
 }
 
 impl Volumes {
-    /// Volumes in `dir`, which libvirt's pool has made.
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    /// Files in `dir`, the folder of libvirt's pool `pool`.
+    pub(crate) fn new(dir: std::path::PathBuf, pool: String) -> Self {
+        Self { files: Files::new(dir, pool), rbd: Vec::new() }
     }
 
-    /// The pool's folder.
+    /// With images on Ceph too; `fill` copies gold images into them.
+    pub(crate) fn with_rbd(
+        mut self,
+        pools: &[RbdPool],
+        hypervisor: &Arc<dyn Hypervisor>,
+        fill: &Arc<dyn Fill>,
+    ) -> Self {
+        let images =
+            |pool: &RbdPool| RbdImages::new(pool.clone(), hypervisor.clone(), fill.clone());
+        self.rbd = pools.iter().map(|pool| (pool.name.clone(), images(pool))).collect();
+        self
+    }
+
+    /// The local pool.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The local pool's folder.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.files.dir()
     }
 
-    /// A fresh path for the guest's disk at `target`.
-    pub(crate) fn path_for(&self, target: &str, vm: VmId, format: DiskFormat) -> String {
-        let random = uuid::Uuid::new_v4().simple().to_string();
-        self.dir
-            .join(format!("{target}-{vm}-{}.{}", &random[..8], format.as_str()))
-            .to_string_lossy()
-            .into_owned()
+    /// Ceph's pools.
+    pub(crate) fn rbd_pools(&self) -> impl Iterator<Item = &RbdPool> {
+        self.rbd.iter().filter_map(|(_, images)| images.rbd())
     }
 
-    /// A fresh path for the guest's seed.
-    pub(crate) fn seed_path(&self, vm: VmId) -> String {
-        let random = uuid::Uuid::new_v4().simple().to_string();
-        self.dir.join(format!("cidata-{vm}-{}.iso", &random[..8])).to_string_lossy().into_owned()
-    }
-
-    /// A thin disk of `size` over `base`.
-    pub(crate) async fn create_overlay(
-        &self,
-        base: &Base,
-        path: &str,
-        size: DiskSize,
-    ) -> Result<(), Problem> {
-        check_holds(base, size)?;
-        let backing = base.path.to_string_lossy().into_owned();
-        let format = base.format.as_str();
-        self.create(path, DiskFormat::Qcow2, &["-b", &backing, "-F", format], size).await
-    }
-
-    /// A raw disk of `size` that begins as a copy of `base`. The copy may take as long as it needs;
-    /// it has its name only when it is whole.
-    pub(crate) async fn create_copy(
-        &self,
-        base: &Base,
-        path: &str,
-        size: DiskSize,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<(), Problem> {
-        check_holds(base, size)?;
-        let (path, fresh) = self.places(path)?;
-        progress(format!("copying {} MiB", base.virtual_size >> 20));
-        let made = copy_and_grow(base, &fresh, size).await;
-        let made = match made {
-            Ok(()) => settle(&fresh, &path).await,
-            Err(problem) => Err(problem),
-        };
-        if made.is_err() {
-            remove(&fresh).await?;
-        }
-        made
-    }
-
-    /// An empty thin disk.
-    pub(crate) async fn create_blank(
-        &self,
-        path: &str,
-        size: DiskSize,
-        format: DiskFormat,
-    ) -> Result<(), Problem> {
-        self.create(path, format, &[], size).await
-    }
-
-    async fn create(
-        &self,
-        path: &str,
-        format: DiskFormat,
-        extra: &[&str],
-        size: DiskSize,
-    ) -> Result<(), Problem> {
-        let (path, fresh) = self.places(path)?;
-        let bytes = size.bytes().to_string();
-        let fresh_text = fresh.to_string_lossy().into_owned();
-        let mut args = vec!["create", "-q", "-f", format.as_str()];
-        args.extend(extra);
-        args.extend(["--", &fresh_text, &bytes]);
-        let made = match qemu_img::run(&args).await {
-            Ok(()) => settle(&fresh, &path).await,
-            Err(problem) => Err(problem),
-        };
-        if made.is_err() {
-            remove(&fresh).await?;
-        }
-        made
-    }
-
-    /// Makes a disk that no guest has open larger.
-    pub(crate) async fn grow(&self, path: &str, size: DiskSize) -> Result<(), Problem> {
-        let (path, _) = self.places(path)?;
-        // The name is ours, and so tells the format.
-        let raw = path.extension().is_some_and(|extension| extension == "raw");
-        let format = if raw { DiskFormat::Raw } else { DiskFormat::Qcow2 }.as_str();
-        let path = path.to_string_lossy().into_owned();
-        let bytes = size.bytes().to_string();
-        qemu_img::run(&["resize", "-q", "-f", format, "--", &path, &bytes]).await
-    }
-
-    /// Writes a small file (a seed) into the pool.
-    pub(crate) async fn write_file(&self, path: &str, content: &[u8]) -> Result<(), Problem> {
-        let (path, fresh) = self.places(path)?;
-        let written = match fs_err::tokio::write(&fresh, content).await {
-            Ok(()) => settle(&fresh, &path).await,
-            Err(error) => Err(io_problem("cannot write", &path, &error)),
-        };
-        if written.is_err() {
-            remove(&fresh).await?;
-        }
-        written
-    }
-
-    /// Deletes a volume; one that is not there is fine.
-    pub(crate) async fn delete(&self, path: &str) -> Result<(), Problem> {
-        let (path, fresh) = self.places(path)?;
-        remove(&fresh).await?;
-        remove(&path).await
-    }
-
-    /// The path, which must be directly in the pool, and its temporary neighbour.
-    fn places(&self, path: &str) -> Result<(PathBuf, PathBuf), Problem> {
-        let path = PathBuf::from(path);
-        let name = path.file_name().and_then(|name| name.to_str());
-        match name {
-            Some(name) if path.parent() == Some(&self.dir) => {
-                let fresh = self.dir.join(format!(".new-{name}"));
-                Ok((path, fresh))
-            }
-            _ => Err(Problem::new(
-                ErrorCode::Internal,
-                format!("{} is not in the pool", path.display()),
+    /// The store of a device: the `[[rbd_pool]]` that it names, or the local pool.
+    pub(crate) fn of_device(&self, pool: Option<&ResourceName>) -> Result<&dyn Store, Problem> {
+        let Some(name) = pool else { return Ok(&self.files) };
+        match self.rbd.iter().find(|(known, _)| known == name) {
+            Some((_, images)) => Ok(images),
+            None => Err(Problem::new(
+                ErrorCode::NoSuchRecord,
+                format!("this host has no pool `{name}`"),
             )),
         }
     }
+
+    /// The store that a source is in; none for what others brought.
+    pub(crate) fn find(&self, source: &str) -> Option<&dyn Store> {
+        if self.files.holds(source) {
+            return Some(&self.files);
+        }
+        let images = self.rbd.iter().find(|(_, images)| images.holds(source));
+        images.map(|(_, images)| images as &dyn Store)
+    }
+
+    /// The store that a volume of ours is in.
+    pub(crate) fn holding(&self, source: &str) -> Result<&dyn Store, Problem> {
+        self.find(source).ok_or_else(|| {
+            Problem::new(
+                ErrorCode::WrongState,
+                format!("volume `{source}` was made here, and no pool of this host has it now"),
+            )
+            .hint("put its [pool] or [[rbd_pool]] back into the agent's configuration")
+        })
+    }
 }
 
+/// A name that no volume had before.
+fn fresh_name(target: &str, vm: VmId, extension: &str) -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{target}-{vm}-{}.{extension}", &random[..8])
+}
+
+/// A disk is at least as large as the image that it begins as.
 fn check_holds(base: &Base, size: DiskSize) -> Result<(), Problem> {
     if size.bytes() >= base.virtual_size {
         return Ok(());
@@ -174,102 +163,4 @@ fn check_holds(base: &Base, size: DiskSize) -> Result<(), Problem> {
         ),
     )
     .hint("ask for at least the gold image's size"))
-}
-
-async fn copy_and_grow(base: &Base, fresh: &Path, size: DiskSize) -> Result<(), Problem> {
-    let (from, to) = (base.path.to_string_lossy(), fresh.to_string_lossy());
-    let format = base.format.as_str();
-    qemu_img::run(&["convert", "-q", "-f", format, "-O", "raw", "-m", "1", "-W", "--", &from, &to])
-        .await?;
-    qemu_img::run(&["resize", "-q", "-f", "raw", "--", &to, &size.bytes().to_string()]).await
-}
-
-/// Makes the finished file durable under its name.
-async fn settle(fresh: &Path, path: &Path) -> Result<(), Problem> {
-    let (fresh, path) = (fresh.to_owned(), path.to_owned());
-    let work = move || -> Result<(), Problem> {
-        let bad = |error: std::io::Error| io_problem("cannot finish", &path, &error);
-        let file = fs_err::File::open(&fresh).map_err(bad)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(bad)?;
-        file.sync_all().map_err(bad)?;
-        fs_err::rename(&fresh, &path).map_err(bad)?;
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        fs_err::File::open(dir).and_then(|dir| dir.sync_all()).map_err(bad)
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))?
-}
-
-async fn remove(path: &Path) -> Result<(), Problem> {
-    match fs_err::tokio::remove_file(path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io_problem("cannot delete", path, &error))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::inspect::Format;
-
-    const QCOW2: DiskFormat = DiskFormat::Qcow2;
-
-    #[tokio::test]
-    async fn a_disk_is_whole_or_absent_and_deleting_twice_is_fine() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::new(dir.path().to_owned());
-        let vm = VmId::new();
-        let path = volumes.path_for("vda", vm, QCOW2);
-        assert_ne!(path, volumes.path_for("vda", vm, QCOW2));
-        volumes.create_blank(&path, DiskSize::parse("16M").unwrap(), QCOW2).await.unwrap();
-        let base =
-            Base { path: path.clone().into(), format: Format::Qcow2, virtual_size: 16 << 20 };
-        let small = volumes
-            .create_overlay(
-                &base,
-                &volumes.path_for("vdb", vm, QCOW2),
-                DiskSize::parse("8M").unwrap(),
-            )
-            .await
-            .unwrap_err();
-        assert_eq!(small.status, 422);
-        let broken = Base { path: dir.path().join("absent"), ..base.clone() };
-        let over = volumes.path_for("vdb", vm, QCOW2);
-        assert!(
-            volumes.create_overlay(&broken, &over, DiskSize::parse("1G").unwrap()).await.is_err()
-        );
-        volumes.create_overlay(&base, &over, DiskSize::parse("1G").unwrap()).await.unwrap();
-        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 2);
-        for _ in 0..2 {
-            volumes.delete(&over).await.unwrap();
-        }
-        assert!(volumes.delete("/etc/passwd").await.is_err());
-        assert!(volumes.delete(&format!("{}/../x", dir.path().display())).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_raw_copy_of_a_gold_image_is_whole_or_absent() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::new(dir.path().to_owned());
-        let vm = VmId::new();
-        let path = volumes.path_for("vda", vm, QCOW2);
-        volumes.create_blank(&path, DiskSize::parse("16M").unwrap(), QCOW2).await.unwrap();
-        let base = Base { path: path.into(), format: Format::Qcow2, virtual_size: 16 << 20 };
-        let copy = volumes.path_for("vdb", vm, DiskFormat::Raw);
-        assert!(copy.ends_with(".raw"));
-        let size = DiskSize::parse("32M").unwrap();
-        volumes.create_copy(&base, &copy, size, &|_| {}).await.unwrap();
-        assert_eq!(fs_err::metadata(&copy).unwrap().len(), 32 << 20);
-        volumes.grow(&copy, DiskSize::parse("64M").unwrap()).await.unwrap();
-        assert_eq!(fs_err::metadata(&copy).unwrap().len(), 64 << 20);
-        // A conversion that breaks off leaves no part of a disk.
-        let before = fs_err::read_dir(dir.path()).unwrap().count();
-        let broken = Base { format: Format::Raw, path: dir.path().join("absent"), ..base };
-        let never = volumes.path_for("vdc", vm, DiskFormat::Raw);
-        assert!(volumes.create_copy(&broken, &never, size, &|_| {}).await.is_err());
-        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), before);
-    }
 }

@@ -16,6 +16,11 @@ fn render(create: &DomainCreate) -> Result<String, Problem> {
     render_with(&Templates::load(None)?, create)
 }
 
+/// What the domains alone need.
+fn logs() -> policy::Allowed<'static> {
+    policy::Allowed { roots: vec!["/var/log/vmmgr".into()], rbd: Vec::new() }
+}
+
 fn with(mut create: DomainCreate, variables: &[(&str, &str)]) -> DomainCreate {
     create.variables =
         variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -40,7 +45,7 @@ fn hostile_text_stays_text() {
     let xml = render(&create).unwrap();
     let document = roxmltree::Document::parse(&xml).unwrap();
     assert!(!xml.contains("<qemu:"));
-    policy::check(&xml, &["/var/log/vmmgr".into()]).unwrap();
+    policy::check(&xml, &logs()).unwrap();
     let described = document.descendants().find(|n| n.has_tag_name("description")).unwrap();
     assert_eq!(described.text(), Some(create.description.as_str()));
     let raw = RawDomain {
@@ -73,7 +78,7 @@ fn every_architecture_firmware_and_variable_passes_the_policy() {
             for value in &about.one_of {
                 let create = with(request(arch, firmware), &[(variable, value)]);
                 let xml = render_with(&templates, &create).unwrap();
-                policy::check(&xml, &["/var/log/vmmgr".into()]).unwrap();
+                policy::check(&xml, &logs()).unwrap();
                 assert_eq!(xml.contains("pflash"), firmware != Firmware::Bios);
                 assert!(xml.contains("ds=nocloud-net;s=http:"));
                 count += 1;
@@ -90,7 +95,7 @@ fn a_screen_is_the_one_that_was_asked_for() {
     for graphics in [Graphics::Vnc, Graphics::Spice, Graphics::None] {
         let create = DomainCreate { graphics, ..request(Arch::X86_64, Firmware::Bios) };
         let xml = render(&create).unwrap();
-        policy::check(&xml, &["/var/log/vmmgr".into()]).unwrap();
+        policy::check(&xml, &logs()).unwrap();
         assert_eq!(xml.contains("<graphics type='spice'>"), graphics == Graphics::Spice);
         assert_eq!(xml.contains("<graphics type='vnc'>"), graphics == Graphics::Vnc);
         assert_eq!(xml.contains("type='tablet'"), graphics != Graphics::None);
@@ -154,7 +159,8 @@ fn operators_add_templates_and_only_what_they_declare_is_taken() {
     create.template = Some(ResourceName::parse("absent").unwrap());
     assert_eq!(render_with(&templates, &create).unwrap_err().status, 404);
     let cached = ResourceName::parse("cached").unwrap();
-    let values = DiskValues { path: "/p/a", target: "vda", bus: "virtio", format: "raw" };
+    let values =
+        DiskValues { path: "/p/a", target: "vda", bus: "virtio", format: "raw", rbd: None };
     let disk = |cache: &str| {
         let variables = BTreeMap::from([("cache".to_owned(), cache.to_owned())]);
         let own = Own { template: Some(&cached), variables: &variables };
@@ -162,6 +168,21 @@ fn operators_add_templates_and_only_what_they_declare_is_taken() {
     };
     assert!(disk("writeback").unwrap().contains("cache='writeback'"));
     assert_eq!(disk("unsafe").unwrap_err().status, 422);
+}
+
+#[test]
+fn a_disk_on_ceph_names_its_pool_monitors_user_and_secret() {
+    let pool = super::super::rbd::tests::pool();
+    let path = pool.source("vda-6f5d8bf6-d580-4946-9541-13fa98b4acf4-00000000.raw");
+    let (bus, format, rbd) = ("virtio", "raw", Some(&pool));
+    let values = DiskValues { path: &path, target: "vda", bus, format, rbd };
+    let none = BTreeMap::new();
+    let templates = Templates::load(None).unwrap();
+    let xml = templates.render_disk(&values, Own { template: None, variables: &none }).unwrap();
+    golden("disk-rbd", &xml);
+    let allowed = policy::Allowed { roots: Vec::new(), rbd: vec![&pool] };
+    policy::check_fragment(&xml, &allowed).unwrap();
+    assert!(policy::check_fragment(&xml, &logs()).is_err(), "a pool that is not configured");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::domain::policy;
 use crate::domain::target;
 use crate::domain::template::{DiskValues, Own};
 use crate::storage::label;
+use crate::storage::volume::Store;
 
 fn device<'a>(context: &'a Context, name: &ResourceName) -> Result<&'a DeviceConfig, Problem> {
     context.devices.iter().find(|device| device.name() == name).ok_or_else(|| {
@@ -47,15 +48,17 @@ pub(super) async fn attach(
     match attachment {
         Attachment::Disk { device: name, size, gold, bus, format, variables } => {
             let config = device(context, name)?;
-            let DeviceConfig::Disk { bus: usual, format: normal, .. } = config else {
+            let DeviceConfig::Disk { bus: usual, format: normal, pool, .. } = config else {
                 return Err(wrong_kind(name, "disk"));
             };
             let values = hook::values(context, config, variables)?;
+            let store = context.volumes.of_device(pool.as_ref())?;
             let disk = NewDisk {
                 size: *size,
                 gold: gold.as_ref(),
                 bus: bus.unwrap_or(*usual),
-                format: format.unwrap_or(*normal),
+                format: format_of(name, store, format.or(*normal))?,
+                store,
             };
             attach_disk(context, vm, &guest, disk, (config, &values)).await
         }
@@ -105,6 +108,25 @@ struct NewDisk<'a> {
     gold: Option<&'a GoldImage>,
     bus: DiskBus,
     format: DiskFormat,
+    store: &'a dyn Store,
+}
+
+/// The format that was asked for, if the device's pool has it, or the pool's usual one.
+fn format_of(
+    name: &ResourceName,
+    store: &dyn Store,
+    wanted: Option<DiskFormat>,
+) -> Result<DiskFormat, Problem> {
+    let formats = store.formats();
+    let format = wanted.unwrap_or(formats[0]);
+    if formats.contains(&format) {
+        return Ok(format);
+    }
+    Err(Problem::new(
+        ErrorCode::InvalidValue,
+        format!("device `{name}` has no disks of format {}", format.as_str()),
+    )
+    .hint("leave the format out: the device has one of its own"))
 }
 
 struct NewNic<'a> {
@@ -140,7 +162,7 @@ fn check_bus(vm: VmId, guest: &Guest, bus: DiskBus) -> Result<(), Problem> {
 
 /// A template that does not say what it was told would make a device that we do not find again.
 fn check_made(context: &Context, xml: &str, name: &str) -> Result<(), Problem> {
-    policy::check_fragment(xml, &context.roots())?;
+    policy::check_fragment(xml, &context.allowed())?;
     if target::device_name(xml).as_deref() == Some(name) {
         return Ok(());
     }
@@ -159,11 +181,12 @@ async fn attach_disk(
     (config, values): (&DeviceConfig, &hook::Values),
 ) -> Result<Planned, Problem> {
     check_bus(vm, guest, disk.bus)?;
-    context.room(LEAST_ROOM).await?;
+    context.room(disk.store, LEAST_ROOM).await?;
     let target = guest.next_target(disk.bus.prefix());
-    let path = context.volumes.path_for(&target, vm, disk.format);
+    let path = disk.store.fresh(&target, vm, disk.format);
     let (bus, format) = (disk.bus.as_str(), disk.format.as_str());
-    let made = DiskValues { path: &path, target: &target, bus, format };
+    let rbd = disk.store.rbd();
+    let made = DiskValues { path: &path, target: &target, bus, format, rbd };
     let xml = context.templates.render_disk(&made, own(config, values))?;
     check_made(context, &xml, &target)?;
     let facts = json!({"kind": "disk", "path": path, "size_bytes": disk.size.bytes(), "bus": bus,
@@ -228,7 +251,7 @@ async fn attach_cdrom(
     let (mut steps, path) = medium_path(context, vm, medium)?;
     let bus = cdrom_bus(&guest.arch, "sata");
     let xml = context.templates.render_cdrom(path.as_deref(), &target, bus)?;
-    policy::check_fragment(&xml, &context.roots())?;
+    policy::check_fragment(&xml, &context.allowed())?;
     let facts = json!({"kind": "cdrom", "path": path, "bus": bus});
     let values = hook::values(context, config, &BTreeMap::new())?;
     steps.extend(hook::attaching(context, (vm, guest), (config, &target), &values, facts).await?);
@@ -245,7 +268,7 @@ fn medium_path(
     match medium {
         Medium::Empty => Ok((Vec::new(), None)),
         Medium::Seed => {
-            let path = context.volumes.seed_path(vm);
+            let path = context.volumes.files().seed_path(vm);
             Ok((vec![Step::WriteSeedIso { vm, path: path.clone() }], Some(path)))
         }
         Medium::Iso { path } => Ok((Vec::new(), Some(iso_path(context, path)?))),
@@ -296,11 +319,12 @@ pub(super) async fn change_medium(
     }
     let (mut steps, path) = medium_path(context, vm, medium)?;
     let xml = context.templates.render_cdrom(path.as_deref(), &name, &found.bus)?;
-    policy::check_fragment(&xml, &context.roots())?;
+    policy::check_fragment(&xml, &context.allowed())?;
     let old = (!found.source.is_empty()).then_some(found.source.as_str());
     let old_xml = context.templates.render_cdrom(old, &name, &found.bus)?;
     steps.push(Step::Update { vm, xml, old_xml });
     if context.journal.volumes(vm).await?.contains(&found.source) {
+        context.volumes.holding(&found.source)?.ready().await?;
         steps.push(Step::DeleteVolume { path: found.source });
     }
     Ok(Planned { steps, outcome: Outcome { target: Some(name), ..Outcome::default() } })

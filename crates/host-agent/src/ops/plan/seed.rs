@@ -28,13 +28,13 @@ pub(super) async fn reseed(
     let ours = context.journal.volumes(vm).await?;
     let mut gone = Vec::new();
     for disk in guest.disks.iter().filter(|d| d.device == "cdrom" && ours.contains(&d.source)) {
-        let path = context.volumes.seed_path(vm);
+        let path = context.volumes.files().seed_path(vm);
         let render = |path: &str| {
             let (target, bus) = (disk.target.as_str(), disk.bus.as_str());
             context.templates.render_cdrom(Some(path), target, bus)
         };
         let (xml, old_xml) = (render(&path)?, render(&disk.source)?);
-        policy::check_fragment(&xml, &context.roots())?;
+        policy::check_fragment(&xml, &context.allowed())?;
         steps.extend([Step::WriteSeedIso { vm, path }, Step::Update { vm, xml, old_xml }]);
         gone.push(Step::DeleteVolume { path: disk.source.clone() });
     }

@@ -3,7 +3,7 @@
 use vmmgr_common::api::disk::{DiskSize, TargetName};
 use vmmgr_common::api::operation::Outcome;
 use vmmgr_common::api::snapshot::SnapshotCreate;
-use vmmgr_common::api::tuning::{DomainChange, metadata_key};
+use vmmgr_common::api::tuning::{DiskUsage, DomainChange, metadata_key};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{ResourceName, VmId};
 use vmmgr_common::text;
@@ -12,6 +12,7 @@ use super::{Context, Guest, LEAST_ROOM, Planned, Step};
 use crate::domain::{read, spec};
 use crate::hypervisor::Level;
 use crate::ops::step::Tune;
+use crate::storage::volume::Store;
 
 /// Keys that callers may keep with a guest.
 const MOST_KEYS: usize = 64;
@@ -124,14 +125,15 @@ pub(super) async fn resize(
     if disk.device != "disk" {
         return Err(refuse(format!("{name} of guest {vm} is no disk")));
     }
-    let now = context.hypervisor.disk_usage(vm, name).await?.capacity_bytes;
+    let now = context.disk_usage(vm, name).await?.capacity_bytes;
     if size.bytes() < now {
         return Err(refuse(format!("size: {name} has {now} bytes; a disk only grows"))
             .hint("ask for more than it has; to shrink, copy to a smaller disk in the guest"));
     }
-    context.room(LEAST_ROOM).await?;
     let ours = context.journal.volumes(vm).await?.contains(&disk.source);
     let path = ours.then(|| disk.source.clone());
+    let store = if ours { context.volumes.holding(&disk.source)? } else { context.volumes.files() };
+    context.room(store, LEAST_ROOM).await?;
     if path.is_none() && !guest.running() {
         return Err(Problem::new(
             ErrorCode::WrongState,
@@ -152,6 +154,12 @@ fn can_snapshot(vm: VmId, guest: &Guest) -> Result<(), Problem> {
     if read::has_pflash(&guest.definition) {
         return cannot("guests with UEFI cannot have snapshots with this libvirt".into())
             .map_err(|problem: Problem| problem.hint("copy its disks while it is off"));
+    }
+    if let Some(disk) = guest.disks.iter().find(|disk| disk.source_type == "rbd") {
+        return cannot(format!("{} is on Ceph, which libvirt takes no snapshots of", disk.target))
+            .map_err(|problem| {
+                problem.hint(format!("take them there: `rbd snap create {}@NAME`", disk.source))
+            });
     }
     let disks = read::disk_formats(&guest.definition);
     if let Some((target, format)) = disks.iter().find(|(_, format)| format != "qcow2") {
@@ -184,7 +192,7 @@ pub(super) async fn create_snapshot(
         return Err(Problem::new(ErrorCode::WrongState, detail).hint("delete some first"));
     }
     let memory = if guest.running() { guest.raw.memory_kib << 10 } else { 0 };
-    context.room(LEAST_ROOM + memory).await?;
+    context.room(context.volumes.files(), LEAST_ROOM + memory).await?;
     let xml = context.templates.render_snapshot(name, &wanted.description)?;
     Ok(vec![Step::Tune(Tune::CreateSnapshot { vm, name: name.to_owned(), xml })].into())
 }
@@ -233,9 +241,34 @@ pub(super) async fn delete_snapshot(
 }
 
 impl Context {
-    /// Refuses when the pool has less than `bytes` left.
-    pub(super) async fn room(&self, bytes: u64) -> Result<(), Problem> {
-        let room = self.hypervisor.pool_info(&self.pool).await?.available_bytes;
+    /// Sizes of a guest's disk. libvirt knows them of files, and of an image on Ceph only while the
+    /// guest runs.
+    pub(crate) async fn disk_usage(&self, vm: VmId, target: &str) -> Result<DiskUsage, Problem> {
+        let guest = Guest::read(self, vm).await?;
+        let disk = guest.disks.iter().find(|disk| disk.target == target).ok_or_else(|| {
+            Problem::new(ErrorCode::NoSuchDevice, format!("guest {vm} has no {target}"))
+        })?;
+        let store = self.volumes.find(&disk.source).filter(|_| !guest.running());
+        let known = match store {
+            Some(store) => store.info(&disk.source).await?,
+            None => None,
+        };
+        match known {
+            Some(info) => Ok(DiskUsage {
+                target: target.to_owned(),
+                capacity_bytes: info.capacity_bytes,
+                allocation_bytes: info.allocation_bytes,
+                physical_bytes: info.allocation_bytes,
+            }),
+            None => Ok(self.hypervisor.disk_usage(vm, target).await?),
+        }
+    }
+
+    /// Refuses when the store cannot be used, or has less than `bytes` left, if it tells.
+    pub(super) async fn room(&self, store: &dyn Store, bytes: u64) -> Result<(), Problem> {
+        store.ready().await?;
+        let Some(pool) = store.measured_pool() else { return Ok(()) };
+        let room = self.hypervisor.pool_info(pool).await?.available_bytes;
         if room >= bytes {
             return Ok(());
         }
@@ -243,7 +276,7 @@ impl Context {
             ErrorCode::NoSpace,
             format!(
                 "pool `{}` on host {} has {} MiB left, {} are needed",
-                self.pool,
+                pool,
                 self.host,
                 room >> 20,
                 bytes >> 20

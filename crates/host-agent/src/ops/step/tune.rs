@@ -159,8 +159,7 @@ async fn has_snapshot(context: &Context, vm: VmId, name: &str) -> Result<bool, P
     Ok(all.iter().any(|(snapshot, _)| snapshot.name == name))
 }
 
-/// QEMU holds the file of a running guest; that of one that is off is grown by qemu-img, which is
-/// told the format and probes nothing.
+/// QEMU holds the volume of a running guest; that of one that is off is grown by its store.
 async fn resize(
     context: &Context,
     vm: VmId,
@@ -172,7 +171,7 @@ async fn resize(
         return Ok(context.hypervisor.resize_disk(vm, target, size.bytes()).await?);
     }
     match path {
-        Some(path) => context.volumes.grow(path, size).await,
+        Some(path) => context.volumes.holding(path)?.grow(path, size).await,
         None => Err(Problem::new(
             ErrorCode::WrongState,
             format!("{target} of guest {vm} was not made here, and the guest is off"),

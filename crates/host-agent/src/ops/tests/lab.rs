@@ -12,18 +12,19 @@ use vmmgr_common::client::MetadataClient;
 use vmmgr_common::ids::{HostId, OperationId, VmId};
 
 use super::seeds::Seeds;
-use crate::config::{Config, DeviceHooks, VirtType};
+use crate::config::tests::with_ceph;
+use crate::config::{DeviceHooks, VirtType};
 use crate::console::HistoryDirs;
 use crate::domain::read;
 use crate::domain::template::Templates;
 use crate::hooks::Hooks;
-use crate::hypervisor::Hypervisor as _;
+use crate::hypervisor::Hypervisor;
 use crate::hypervisor::fake::FakeHypervisor;
 use crate::inventory::InventoryService;
 use crate::ops::journal::Journal;
 use crate::ops::{Context, Engine};
 use crate::storage::image::Images;
-use crate::storage::volume::Volumes;
+use crate::storage::volume::{Fill, Volumes};
 
 /// Longest time that an operation may take here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MAC: &str = "52:54:00:00:00:07";
 
 /// What a plan can be made for; each with the guest that it needs.
-pub(super) const CASES: [&str; 18] = [
+pub(super) const CASES: [&str; 21] = [
     "create",
     "create with an ISO",
     "start",
@@ -50,6 +51,9 @@ pub(super) const CASES: [&str; 18] = [
     "detach a NIC with a hook",
     "change a medium",
     "import an image",
+    "attach an image on Ceph",
+    "detach an image on Ceph",
+    "delete with an image on Ceph",
 ];
 
 /// One host.
@@ -119,8 +123,14 @@ impl Lab {
 
     /// An agent as after a start: its own memory, the journal on disk.
     pub(super) fn engine(&self) -> Engine {
-        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
-        let mut config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
+        self.engine_with(|_| ())
+    }
+
+    /// One that was configured otherwise.
+    pub(super) fn engine_with(&self, change: impl FnOnce(&mut Context)) -> Engine {
+        let mut config = with_ceph(|example| example);
+        let hypervisor: Arc<dyn Hypervisor> = self.fake.clone();
+        let fill: Arc<dyn Fill> = self.fake.clone();
         for hooked in [
             json!({"kind": "disk", "name": "hooked-disk", "hook": "note"}),
             json!({"kind": "net", "name": "hooked-net", "bridge": "br-ext", "hook": "note"}),
@@ -130,14 +140,17 @@ impl Lab {
         let hooks = DeviceHooks::of_test(self.path("hooks"), 60);
         let (host, seeds) = (HostId::parse("host01").unwrap(), Seeds::shared());
         let roots = vec![self.path("origin")];
-        Engine::impatient(Arc::new(Context {
+        let mut context = Context {
             host: host.clone(),
             inventory: InventoryService::start(self.fake.clone(), host.clone()),
-            hypervisor: self.fake.clone(),
+            hypervisor: hypervisor.clone(),
             templates: Templates::load(None).unwrap(),
             images: Images::new(self.path("images"), roots.clone()).unwrap(),
-            volumes: Volumes::new(self.path("pool")),
-            pool: "default".to_owned(),
+            volumes: Volumes::new(self.path("pool"), "default".to_owned()).with_rbd(
+                &config.rbd_pool,
+                &hypervisor,
+                &fill,
+            ),
             metadata: Some(MetadataClient::new(&seeds.tls, &seeds.url, &host).unwrap()),
             journal: Journal::open(&self.path("state")).unwrap(),
             hooks: Hooks::of_test(Some(hooks), &config.device),
@@ -145,7 +158,9 @@ impl Lab {
             virt_type: VirtType::Qemu,
             history: self.history(),
             local_roots: roots,
-        }))
+        };
+        change(&mut context);
+        Engine::impatient(Arc::new(context))
     }
 
     /// Serial logs; their anchors beside them.
@@ -169,8 +184,12 @@ impl Lab {
     }
 
     fn disk(&self, device: &str) -> Work {
+        self.disk_of(device, "1G")
+    }
+
+    pub(super) fn disk_of(&self, device: &str, size: &str) -> Work {
         let disk =
-            json!({"kind": "disk", "device": device, "size": "1G", "gold": self.gold_record()});
+            json!({"kind": "disk", "device": device, "size": size, "gold": self.gold_record()});
         self.work(json!({"verb": "attach", "attachment": disk}))
     }
 
@@ -208,6 +227,11 @@ impl Lab {
             "detach a disk with a hook" => (vec![self.disk("hooked-disk")], detach("vda")),
             "detach a NIC" => (vec![nic("net-br-ext")], detach(MAC)),
             "detach a NIC with a hook" => (vec![nic("hooked-net")], detach(MAC)),
+            "attach an image on Ceph" => (vec![verb("start")], self.disk("rbd-disk")),
+            "detach an image on Ceph" => (vec![self.disk("rbd-disk")], detach("vda")),
+            "delete with an image on Ceph" => {
+                (vec![self.disk("rbd-disk"), verb("start")], verb("delete"))
+            }
             "change a medium" => {
                 let medium =
                     json!({"verb": "change_medium", "device": "sda", "medium": {"kind": "seed"}});
@@ -260,12 +284,22 @@ impl Lab {
         let owned = journal.volumes(self.vm).await.unwrap();
         let mut domains: Vec<_> =
             self.fake.list().await.unwrap().iter().filter_map(read::parse).collect();
+        let images: Vec<String> = self
+            .fake
+            .volumes("ceph")
+            .into_iter()
+            .map(|(name, volume)| {
+                assert!(volume.filled, "{name} is no whole copy");
+                format!("vms/{name}")
+            })
+            .collect();
         let mut wrong = String::new();
         for domain in &mut domains {
             domain.disks.sort_by(|a, b| a.target.cmp(&b.target));
             domain.nics.sort_by_key(|nic| nic.mac.to_string());
             for disk in domain.disks.iter().filter(|disk| !disk.source.is_empty()) {
-                if !owned.contains(&disk.source) || !fs_err::exists(&disk.source).unwrap() {
+                let there = images.contains(&disk.source) || fs_err::exists(&disk.source).unwrap();
+                if !owned.contains(&disk.source) || !there {
                     wrong += &format!("\ncontradiction: {disk:?}");
                 }
             }
@@ -273,6 +307,7 @@ impl Lab {
         let mut files: Vec<String> = fs_err::read_dir(self.path("pool"))
             .unwrap()
             .map(|entry| entry.unwrap().path().to_string_lossy().into_owned())
+            .chain(images)
             .collect();
         files.sort();
         if files != owned {
