@@ -32,8 +32,8 @@ pub(crate) trait Storage: Send + Sync {
     async fn ensure_dir_pool(&self, name: &str, path: &str) -> Result<(), HypervisorError>;
     /// Refreshes the pool and tells its room.
     async fn pool_info(&self, name: &str) -> Result<PoolInfo, HypervisorError>;
-    /// Defines the pool if it is not there or was another's configuration, starts it, and marks it
-    /// for autostart. One of the same name over something else is left alone, and an error.
+    /// Defines the pool if it is not there, or anew if it was configured otherwise, and starts it.
+    /// One of the same name over something else is left alone, and an error.
     async fn ensure_rbd_pool(&self, pool: &RbdPool) -> Result<(), HypervisorError>;
     /// `virStorageVolCreateXML`: a raw volume that reads as zeros.
     async fn create_volume(

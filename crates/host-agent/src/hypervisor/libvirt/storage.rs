@@ -77,11 +77,13 @@ fn ensure_rbd_pool(connection: &Connect, wanted: &RbdPool) -> Result<Result<(), 
         }
         Err(error) => return Err(error),
     };
+    // No autostart: libvirtd would wait for Ceph before it starts guests that have nothing there.
     if !pool.is_active()? {
-        pool.create(0)?;
-    }
-    if !pool.autostart()? {
-        pool.set_autostart(true)?;
+        let started = pool.create(0);
+        // Another operation may have been faster.
+        if !pool.is_active()? {
+            started?;
+        }
     }
     Ok(Ok(()))
 }
