@@ -1,6 +1,8 @@
 # Shared by the scripts in this folder; source it.
 # shellcheck shell=bash
 
+# Debian gives users no way to the system's programs, and sudo may keep theirs.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VMMGR_RUN=${VMMGR_RUN:-$ROOT/run}
 VMMGR_STATE=${VMMGR_STATE:-/var/lib/vmmgr}

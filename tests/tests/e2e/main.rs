@@ -14,6 +14,7 @@
 )]
 
 mod accounts;
+mod another_agent;
 mod api;
 mod bad_input;
 mod boot;
@@ -24,6 +25,7 @@ mod guest;
 mod hooks;
 mod lab;
 mod lifecycle;
+mod origins;
 mod outages;
 mod readme;
 mod second_host;

@@ -104,7 +104,8 @@ impl Origins {
         let (literal, name) = match url.host() {
             Some(Host::Ipv4(v4)) => (Some(IpAddr::V4(v4)), String::new()),
             Some(Host::Ipv6(v6)) => (Some(IpAddr::V6(v6)), String::new()),
-            Some(Host::Domain(name)) => (None, name.to_owned()),
+            // Of an address in `ssh://` the parser makes a name.
+            Some(Host::Domain(name)) => (name.parse().ok(), name.to_owned()),
             None => (None, String::new()),
         };
         let found: Vec<SocketAddr> = match literal {
@@ -174,13 +175,18 @@ mod tests {
     #[tokio::test]
     async fn addresses_that_no_image_comes_from_are_refused_even_when_listed() {
         let all = origins(&["169.254.169.254", "0.0.0.0", "[::ffff:169.254.169.254]", "127.0.0.1"]);
-        for bad in
-            ["http://169.254.169.254/", "http://0.0.0.0/", "http://[::ffff:169.254.169.254]/"]
-        {
+        for bad in [
+            "http://169.254.169.254/",
+            "ssh://gold@169.254.169.254/",
+            "http://0.0.0.0/",
+            "http://[::ffff:169.254.169.254]/",
+        ] {
             let url = Url::parse(bad).unwrap();
             assert_eq!(all.resolve(&url).await.expect_err(bad).status, 422, "{bad}");
         }
-        let own = all.judge("http://127.0.0.1:81/").unwrap();
-        assert_eq!(all.resolve(&own).await.unwrap(), "127.0.0.1:81".parse().unwrap());
+        for own in ["http://127.0.0.1:81/", "ssh://gold@127.0.0.1:81/"] {
+            let url = all.judge(own).unwrap();
+            assert_eq!(all.resolve(&url).await.unwrap(), "127.0.0.1:81".parse().unwrap(), "{own}");
+        }
     }
 }

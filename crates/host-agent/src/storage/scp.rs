@@ -38,7 +38,7 @@ fn arguments(
     }
     let name = url.host_str().unwrap_or_default();
     let option = |text: String| ["-o".to_owned(), text];
-    let mut all: Vec<String> = ["-q", "-B", "-s", "-F", "/dev/null"].map(str::to_owned).into();
+    let mut all: Vec<String> = ["-B", "-s", "-F", "/dev/null"].map(str::to_owned).into();
     all.extend(["-i".to_owned(), key.to_string_lossy().into_owned()]);
     all.extend(["-P".to_owned(), url.port().unwrap_or(22).to_string()]);
     all.extend(option(format!("UserKnownHostsFile={}", known.display())));
@@ -75,14 +75,34 @@ pub(super) async fn copy(origins: &Origins, uri: &str, to: &Path) -> Result<(), 
     if output.status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let line = text.lines().last().unwrap_or("no reason given").trim().escape_debug().to_string();
-    Err(Problem::new(ErrorCode::OriginFailed, format!("gold image {uri}: {line}")))
+    let why = reason(&String::from_utf8_lossy(&output.stderr));
+    Err(Problem::new(ErrorCode::OriginFailed, format!("gold image {uri}: {why}")))
+}
+
+/// What ssh and scp said, in a line: ssh tells the reason first, scp only that it is over.
+fn reason(said: &str) -> String {
+    let told: Vec<_> = said
+        .lines()
+        .map(|line| line.trim().trim_matches('@').trim())
+        .filter(|line| !line.is_empty() && *line != "scp: Connection closed")
+        .collect();
+    let last = told[told.len().saturating_sub(3)..].join("; ");
+    if last.is_empty() { "no reason given".to_owned() } else { last.escape_debug().to_string() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_is_what_ssh_said() {
+        let denied = "root@10.0.0.9: Permission denied (publickey).\r\nscp: Connection closed\n";
+        assert_eq!(reason(denied), "root@10.0.0.9: Permission denied (publickey).");
+        let odd = "@@@@@\n@  WARNING: CHANGED!  @\n@@@@@\na\nb\nHost key verification failed.\n";
+        assert_eq!(reason(odd), "a; b; Host key verification failed.");
+        assert_eq!(reason("a\u{1b}[2J"), "a\\u{1b}[2J");
+        assert_eq!(reason("scp: Connection closed\n"), "no reason given");
+    }
 
     #[test]
     fn the_argument_list_is_fixed_but_for_judged_words() {
