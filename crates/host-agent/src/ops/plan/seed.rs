@@ -1,13 +1,15 @@
 //! Plans of seeds that are written anew.
 
-use vmmgr_common::api::seed::{SeedSpec, StoredSeed};
+use vmmgr_common::api::seed::{SeedSpec, StaticNetwork, StoredSeed};
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::VmId;
 
 use super::{Context, Guest, Planned, Step};
-use crate::domain::policy;
+use crate::domain::{policy, read};
+use crate::ops::step::Tune;
 
-/// The seed again, or another one. Drives that hold it as an ISO get a new file; the old one goes.
+/// The seed again, or another one. What the guest's record says of its address follows; drives that
+/// hold the seed as an ISO get a new file, and the old one goes.
 pub(super) async fn reseed(
     context: &Context,
     vm: VmId,
@@ -24,7 +26,11 @@ pub(super) async fn reseed(
     let another = new_instance || record.spec != old.record.spec;
     let generation = old.generation.saturating_add(u32::from(another));
     let seed = Box::new(StoredSeed { generation, record });
+    let address = (seed.record.spec.network != old.record.spec.network)
+        .then(|| readdress(context, vm, &guest, seed.record.spec.network.as_ref()))
+        .transpose()?;
     let mut steps = vec![Step::ReplaceSeed { seed, old: Box::new(old) }];
+    steps.extend(address);
     let ours = context.journal.volumes(vm).await?;
     let mut gone = Vec::new();
     for disk in guest.disks.iter().filter(|d| d.device == "cdrom" && ours.contains(&d.source)) {
@@ -41,4 +47,28 @@ pub(super) async fn reseed(
     // Last, because deleting has no undo.
     steps.extend(gone);
     Ok(steps.into())
+}
+
+/// The record's address and gateway as the seed gives them now; empty where it gives none.
+fn readdress(
+    context: &Context,
+    vm: VmId,
+    guest: &Guest,
+    network: Option<&StaticNetwork>,
+) -> Result<Step, Problem> {
+    let old = read::metadata_rows(&guest.definition);
+    let mut rows = old.clone();
+    for (key, value) in [
+        ("ipaddr", network.map(|network| network.address.clone())),
+        ("gateway", network.and_then(|network| network.gateway.clone())),
+    ] {
+        let value = value.unwrap_or_default();
+        match rows.iter_mut().find(|(known, _)| known == key) {
+            Some((_, known)) => *known = value,
+            None => rows.push((key.to_owned(), value)),
+        }
+    }
+    let xml = context.templates.render_metadata(&rows)?;
+    let old_xml = context.templates.render_metadata(&old)?;
+    Ok(Step::Tune(Tune::Metadata { vm, xml, old_xml }))
 }

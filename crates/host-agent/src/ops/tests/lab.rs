@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MAC: &str = "52:54:00:00:00:07";
 
 /// What a plan can be made for; each with the guest that it needs.
-pub(super) const CASES: [&str; 21] = [
+pub(super) const CASES: [&str; 23] = [
     "create",
     "create with an ISO",
     "start",
@@ -50,6 +50,8 @@ pub(super) const CASES: [&str; 21] = [
     "detach a NIC",
     "detach a NIC with a hook",
     "change a medium",
+    "write another seed",
+    "write another seed onto its drive",
     "import an image",
     "attach an image on Ceph",
     "detach an image on Ceph",
@@ -193,6 +195,12 @@ impl Lab {
         self.work(json!({"verb": "attach", "attachment": disk}))
     }
 
+    fn reseed(&self) -> Work {
+        let network = json!({"address": "10.0.0.9/24", "gateway": "10.0.0.1"});
+        let seed = json!({"hostname": "web2", "network": network});
+        self.work(json!({"verb": "reseed", "seed": seed}))
+    }
+
     /// Makes what the case needs; gives its work.
     pub(super) async fn prepare(&self, engine: &Engine, case: &str) -> Work {
         let nic = |device: &str| {
@@ -237,6 +245,8 @@ impl Lab {
                     json!({"verb": "change_medium", "device": "sda", "medium": {"kind": "seed"}});
                 (vec![drive("empty")], self.work(medium))
             }
+            "write another seed" => (vec![], self.reseed()),
+            "write another seed onto its drive" => (vec![drive("seed")], self.reseed()),
             _ => panic!("no case `{case}`"),
         };
         for work in [self.create("http")].into_iter().chain(before) {
@@ -323,7 +333,7 @@ impl Lab {
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
             .collect();
         said.sort();
-        let seed = Seeds::shared().of(self.vm).map(|seed| (seed.macs, seed.committed));
+        let seed = Seeds::shared().of(self.vm).map(|seed| serde_json::to_string(&seed).unwrap());
         masked(
             &format!("{domains:#?}\n{files:#?}\n{said:?}\n{seed:?}\n{hooked:?}{wrong}"),
             &self.vm.to_string(),

@@ -203,5 +203,20 @@ async fn work_on_one_guest_is_done_in_turn() {
         assert_eq!(lab.ended(&engine, id).await.state, OperationState::Succeeded);
     }
     // Each plan saw what the one before it had done: no address is forgotten.
-    assert_eq!(Seeds::shared().of(lab.vm).unwrap().macs.len(), 20);
+    assert_eq!(Seeds::shared().of(lab.vm).unwrap().record.macs.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_says_the_address_that_the_seed_gives() {
+    let lab = Lab::new();
+    let engine = lab.engine();
+    let work = lab.prepare(&engine, "write another seed").await;
+    assert!(!lab.host().await.contains("10.0.0.9"));
+    assert_eq!(lab.run(&engine, work).await.state, OperationState::Succeeded);
+    let host = lab.host().await;
+    assert!(host.contains("ipaddr: \"10.0.0.9/24\""), "{host}");
+    assert!(host.contains("gateway: \"10.0.0.1\""), "{host}");
+    let dynamic = serde_json::json!({"verb": "reseed", "seed": {"hostname": "web3"}});
+    assert_eq!(lab.run(&engine, lab.work(dynamic)).await.state, OperationState::Succeeded);
+    assert!(lab.host().await.contains("ipaddr: \"\""));
 }

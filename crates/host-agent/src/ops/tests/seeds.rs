@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use actix_web::{HttpResponse, web};
-use vmmgr_common::api::seed::{SeedCallers, SeedRecord};
+use vmmgr_common::api::seed::{SeedCallers, SeedRecord, StoredSeed};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::VmId;
 use vmmgr_common::mtls::issue::{Ca, LeafRequest};
@@ -25,7 +25,7 @@ struct Failure {
 
 #[derive(Default)]
 struct State {
-    seeds: BTreeMap<VmId, SeedRecord>,
+    seeds: BTreeMap<VmId, StoredSeed>,
     failures: Vec<Failure>,
 }
 
@@ -102,13 +102,14 @@ impl Seeds {
     }
 
     /// A guest's seed.
-    pub(super) fn of(&self, vm: VmId) -> Option<SeedRecord> {
+    pub(super) fn of(&self, vm: VmId) -> Option<StoredSeed> {
         lock(&self.state).seeds.get(&vm).cloned()
     }
 }
 
 fn routes(app: &mut web::ServiceConfig) {
     app.route("/v1/seeds/{vm}", web::put().to(put))
+        .route("/v1/seeds/{vm}", web::get().to(stored))
         .route("/v1/seeds/{vm}", web::delete().to(delete))
         .route("/v1/seeds/{vm}/callers", web::put().to(callers))
         .route("/v1/seeds/{vm}/commit", web::post().to(commit))
@@ -140,20 +141,31 @@ fn act(
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn seed(state: &mut State, vm: VmId) -> Result<&mut SeedRecord, Problem> {
+fn seed(state: &mut State, vm: VmId) -> Result<&mut StoredSeed, Problem> {
     let absent = || Problem::new(ErrorCode::NoSuchVm, format!("no seed of {vm}"));
     state.seeds.get_mut(&vm).ok_or_else(absent)
+}
+
+#[derive(serde::Deserialize)]
+struct As {
+    generation: Option<u32>,
 }
 
 async fn put(
     state: Shared,
     vm: web::Path<VmId>,
+    given: web::Query<As>,
     record: web::Json<SeedRecord>,
 ) -> Result<HttpResponse, Problem> {
+    let generation = given.generation.unwrap_or(1);
     act(&state, *vm, "put", |state| {
-        state.seeds.insert(*vm, record.into_inner());
+        state.seeds.insert(*vm, StoredSeed { generation, record: record.into_inner() });
         Ok(())
     })
+}
+
+async fn stored(state: Shared, vm: web::Path<VmId>) -> Result<HttpResponse, Problem> {
+    seed(&mut lock(&state), *vm).map(|seed| HttpResponse::Ok().json(&*seed))
 }
 
 async fn delete(state: Shared, vm: web::Path<VmId>) -> Result<HttpResponse, Problem> {
@@ -169,14 +181,14 @@ async fn callers(
     callers: web::Json<SeedCallers>,
 ) -> Result<HttpResponse, Problem> {
     act(&state, *vm, "callers", |state| {
-        seed(state, *vm)?.macs = callers.into_inner().macs;
+        seed(state, *vm)?.record.macs = callers.into_inner().macs;
         Ok(())
     })
 }
 
 async fn commit(state: Shared, vm: web::Path<VmId>) -> Result<HttpResponse, Problem> {
     act(&state, *vm, "commit", |state| {
-        seed(state, *vm)?.committed = true;
+        seed(state, *vm)?.record.committed = true;
         Ok(())
     })
 }
