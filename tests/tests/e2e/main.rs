@@ -28,6 +28,7 @@ mod lifecycle;
 mod origins;
 mod outages;
 mod readme;
+mod reports;
 mod second_host;
 mod seeds;
 mod services;
