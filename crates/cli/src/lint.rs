@@ -3,6 +3,9 @@
 //! Kinds and their first lines: cloud-init's `doc/rtd/explanation/format.rst`; it compares without
 //! regard to case, and takes a document that begins with none of them for unknown and drops it.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use saphyr_parser::{Event, Parser};
 
 /// metadata-srv's limit.
@@ -93,6 +96,31 @@ pub(crate) fn lint(document: &[u8]) -> Vec<Finding> {
         cloud_config(text, &first, &mut found);
     }
     found
+}
+
+/// What this machine's own cloud-init finds in a `#cloud-config` document by its schema: keys of the
+/// wrong kind and words that it does not know. None where there is no cloud-init.
+pub(crate) fn schema(file: &Path) -> Option<Vec<Finding>> {
+    let output = Command::new("cloud-init")
+        .args(["schema", "--config-file"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    if output.status.success() {
+        return Some(Vec::new());
+    }
+    let said = if output.stderr.is_empty() { output.stdout } else { output.stderr };
+    let said = String::from_utf8_lossy(&said);
+    let text = said
+        .split_once("schema errors:")
+        .map_or(&*said, |(_, found)| found)
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    Some(vec![error(0, format!("cloud-init's schema: {text}"))])
 }
 
 fn cloud_config(text: &str, first: &str, found: &mut Vec<Finding>) {

@@ -82,7 +82,14 @@ fn shown(preview: &Value) -> String {
 
 /// Findings go to standard output like a compiler's; an error among them is exit code 1.
 pub(crate) fn lint_file(file: &std::path::Path) -> Result<(), Failure> {
-    let found = lint::lint(&fs_err::read(file).map_err(Failure::local)?);
+    let document = fs_err::read(file).map_err(Failure::local)?;
+    let mut found = lint::lint(&document);
+    if found.is_empty() && document.starts_with(b"#cloud-config") {
+        match lint::schema(file) {
+            Some(more) => found.extend(more),
+            None => eprintln!("no cloud-init on this machine: its schema was not asked"),
+        }
+    }
     for finding in &found {
         let (level, name) = (finding.level.as_str(), file.display());
         match finding.line {

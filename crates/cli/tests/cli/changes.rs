@@ -1,10 +1,13 @@
 //! Changes: what is asked, how an operation is followed, and what is printed of it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Asked, Fake, OPERATION, VM, operation, problem, succeeds, vmmctl};
+use crate::support::{
+    Answer, Asked, Fake, OPERATION, Run, VM, command, operation, problem, succeeds, vmmctl,
+};
 
 fn events_path() -> String {
     format!("GET /v1/operations/{OPERATION}/events")
@@ -350,6 +353,26 @@ fn a_seed_is_checked_put_and_renewed() {
     let run = vmmctl("https://127.0.0.1:1", &["seed", "lint", &bad]);
     assert_eq!(run.code, 1, "{}", run.err);
     assert!(run.out.contains("bad:3: error: a tab"), "{}", run.out);
+    // A cloud-init of this machine is asked too; a stand-in says what the real one says.
+    let said = "Error:\nCloud config schema errors: users: 7 is not of type 'array'\n";
+    let script = format!(
+        "#!/bin/sh\n[ \"$1 $2\" = 'schema --config-file' ] || exit 9\n\
+         grep -q users \"$3\" || exit 0\nprintf '%s' \"{said}\" >&2\nexit 1\n"
+    );
+    let stand_in = write("cloud-init", &script);
+    fs::set_permissions(stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let with_schema = |file: &str| {
+        let mut command = command("https://127.0.0.1:1", &["seed", "lint", file]);
+        Run::from(command.env("PATH", &path).output().unwrap())
+    };
+    let run = with_schema(&good);
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""));
+    let odd = write("odd", "#cloud-config\nusers: 7\n");
+    let run = with_schema(&odd);
+    assert_eq!(run.code, 1, "{}", run.err);
+    let line = "odd: error: cloud-init's schema: users: 7 is not of type 'array'\n";
+    assert!(run.out.ends_with(line), "{}", run.out);
 }
 
 #[test]
