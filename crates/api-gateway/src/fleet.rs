@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 use vmmgr_common::api::domain::Domain;
 use vmmgr_common::api::inventory::{HostEvent, Inventory};
 use vmmgr_common::client::AgentClient;
@@ -21,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How a host is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HostState {
     /// Not reached since it was registered or the gateway started.

@@ -37,6 +37,9 @@ use crate::limits::Limits;
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
+    if std::env::args().skip(1).eq(["openapi"]) {
+        return print_document();
+    }
     let (command, path) = match arguments() {
         Ok(found) => found,
         Err(usage) => return fail(&usage),
@@ -63,9 +66,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// `[check-config | init-admin] --config FILE`.
+/// `[check-config | init-admin] --config FILE`; `openapi` alone is answered before.
 fn arguments() -> Result<(String, PathBuf), String> {
-    let usage = "usage: api-gateway [check-config | init-admin] --config FILE".to_owned();
+    let usage = "usage: api-gateway [check-config | init-admin] --config FILE | openapi".to_owned();
     let mut given: Vec<String> = std::env::args().skip(1).collect();
     let command = match given.first() {
         Some(first) if !first.starts_with('-') => given.remove(0),
@@ -82,6 +85,15 @@ fn arguments() -> Result<(String, PathBuf), String> {
 fn fail(why: &str) -> ExitCode {
     eprintln!("api-gateway: {why}");
     ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stdout, reason = "the document is what the command is for")]
+fn print_document() -> ExitCode {
+    match v1::document::text(&v1::document()) {
+        Ok(text) => print!("{text}"),
+        Err(error) => return fail(&error.to_string()),
+    }
+    ExitCode::SUCCESS
 }
 
 #[expect(clippy::print_stdout, reason = "the password is shown once, to who runs the command")]

@@ -64,6 +64,8 @@ macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $mint:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = Uuid))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Uuid);
 
@@ -105,11 +107,15 @@ uuid_id!(
 
 /// A host as the operator named it: 1 to 19 characters of `a-z A-Z 0-9 . _ -`, first alphanumeric.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,18}$", examples("host01")))]
 #[serde(try_from = "String", into = "String")]
 pub struct HostId(String);
 
 /// A record's name (device, gold image, ISO, pool, template): up to 64 characters, same alphabet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", examples("debian12")))]
 #[serde(try_from = "String", into = "String")]
 pub struct ResourceName(String);
 
@@ -168,6 +174,8 @@ string_serde!(ResourceName);
 
 /// A unicast Ethernet address, printed as six lower-case pairs (`52:54:00:12:34:56`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$", examples("52:54:00:12:34:56")))]
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddress([u8; 6]);
 

@@ -7,6 +7,8 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod mtls;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod request_id;
 pub mod secret;
 #[cfg(feature = "server")]

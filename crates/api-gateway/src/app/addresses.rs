@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::api::operation::{OperationRequest, Work};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, OperationId, VmId};
@@ -26,41 +27,48 @@ const LARGEST: u128 = 1 << 16;
 const MOST_RANGES: usize = 4096;
 
 /// What an operator adds: a row of the seed's `ippool.json`, a network, or a part of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRange {
     /// `10.0.0.7/24` is that address; `10.0.0.0/24` is every host of that network but the gateway.
     pub(crate) cidr: String,
     /// Gateway of the network.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub(crate) gateway: Option<IpAddr>,
     /// First address of a part of the network.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub(crate) first: Option<IpAddr>,
     /// Last address of a part of the network.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub(crate) last: Option<IpAddr>,
 }
 
 /// A range of the pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Range {
     /// First address.
+    #[schema(value_type = String)]
     pub(crate) first: IpAddr,
     /// Last address.
+    #[schema(value_type = String)]
     pub(crate) last: IpAddr,
     /// Prefix length that guests are given.
     pub(crate) prefix: u8,
     /// Gateway; never given away itself.
+    #[schema(value_type = Option<String>)]
     pub(crate) gateway: Option<IpAddr>,
 }
 
 /// Who has an address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reservation {
     /// Which.
+    #[schema(value_type = String)]
     pub(crate) address: IpAddr,
     /// For which guest.
     pub(crate) vm: VmId,
@@ -73,7 +81,7 @@ pub(crate) struct Reservation {
 }
 
 /// A range as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RangeStatus {
     /// Its name: the address, or `first-last`.
     pub(crate) id: String,

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::secret::Secret;
@@ -45,7 +46,7 @@ pub(crate) struct ApiToken {
 }
 
 /// A token as it is listed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApiTokenView {
     id: Uuid,
     user: String,
@@ -63,7 +64,7 @@ impl From<ApiToken> for ApiTokenView {
 }
 
 /// What a token is to be.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ApiTokenWish {
     /// For people, a line.

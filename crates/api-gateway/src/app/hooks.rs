@@ -4,6 +4,7 @@
 //! agents alone.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::error::{ErrorCode, Problem};
 
 use super::App;
@@ -28,7 +29,7 @@ const OPERATIONS: [&str; 9] = [
 const ACTIONS: [&str; 3] = ["begin", "end", "-"];
 
 /// The latest report of a guest from one sender.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HookReport {
     /// Host of the certificate, or `user:` and the account.

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::api::host::HostInfo;
 use vmmgr_common::client::AgentClient;
 use vmmgr_common::error::{ErrorCode, Problem};
@@ -14,7 +15,7 @@ use crate::fleet::HostState;
 use crate::store::{Table, failed, from_text, to_text};
 
 /// A registered host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HostRecord {
     /// Its name; also in its agent's certificate.
@@ -33,7 +34,7 @@ pub(crate) struct HostRecord {
 }
 
 /// A host as it is shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct HostStatus {
     /// The record.
     #[serde(flatten)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, VmId};
 
@@ -48,7 +49,7 @@ impl Links {
 }
 
 /// A link as it is kept; the link itself is not in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LinkRecord {
     /// Its name, for people and for revoking it.
@@ -73,7 +74,7 @@ pub(crate) struct LinkRecord {
 }
 
 /// A link as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LinkStatus {
     /// The record.
     #[serde(flatten)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 use vmmgr_common::api::operation::{Operation, OperationRequest, OperationState, Outcome, Work};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, OperationId, VmId};
@@ -15,7 +16,7 @@ use crate::auth::Identity;
 use crate::store::{Table, from_text, to_text};
 
 /// An operation and where it runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct OperationRecord {
     /// Host that runs it.
     pub(crate) host: HostId,

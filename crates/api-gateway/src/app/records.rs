@@ -1,6 +1,7 @@
 //! Records of gold images and ISOs.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::api::disk::{DiskSize, GoldImage};
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
@@ -11,7 +12,7 @@ use super::App;
 use crate::store::{Table, from_text, to_text};
 
 /// A gold image by name and architecture.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageRecord {
     /// Name.
@@ -35,7 +36,7 @@ pub(crate) struct ImageRecord {
 }
 
 /// An ISO by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IsoRecord {
     /// Name.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 use vmmgr_common::api::disk::DiskSize;
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
@@ -41,7 +42,7 @@ const MOST_ROWS: usize = 20_000;
 pub(crate) type Files = BTreeMap<String, Value>;
 
 /// What became of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Fate {
     /// Written.
@@ -55,7 +56,7 @@ pub(crate) enum Fate {
 }
 
 /// A line of the report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Finding {
     pub(crate) file: String,
     /// Name in the row.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::ResourceName;
 use vmmgr_common::secret::Secret;
@@ -58,7 +59,7 @@ impl Accounts {
 }
 
 /// An account as it is shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct UserView {
     /// Login name.
     name: String,
@@ -73,10 +74,11 @@ impl From<&User> for UserView {
 }
 
 /// What can be changed of an account; absent stays.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserChange {
     role: Option<Role>,
+    #[schema(value_type = Option<String>, format = Password)]
     password: Option<Secret<String>>,
 }
 

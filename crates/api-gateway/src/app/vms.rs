@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 use vmmgr_common::api::domain::{Domain, DomainState};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, VmId};
@@ -10,7 +11,7 @@ use super::{App, no_such_host};
 use crate::fleet::{HostState, HostView};
 
 /// A guest and its host.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct VmView {
     /// Its host.
     pub(crate) host: HostId,

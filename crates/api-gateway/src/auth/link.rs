@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{HostId, VmId};
 
@@ -30,7 +31,7 @@ const LEGACY_CHARS: usize = 22;
 const PUBLISHED_KEY: &str = "P@ssw@rd4Display";
 
 /// What a link can allow, in the words of its URLs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LinkVerb {
     /// See the guest.

@@ -2,8 +2,9 @@
 //!
 //! Handlers say it in their signature: `Caller<ManageVms>` is an authenticated caller whose role
 //! covers [`ManageVms`]; `Tenant<Start>` is the holder of a link that allows to start its guest.
-//! The only routes without either are `POST /v1/session`, `GET /v1/version`, the one that refuses
-//! everything else below `/user/`, and `POST /v1/console/exchange`, whose body is the credential.
+//! The only routes without either are `POST /v1/session`, `GET /v1/version`, the document at
+//! `GET /v1/openapi.json`, the one that refuses everything else below `/user/`, and `POST
+//! /v1/console/exchange`, whose body is the credential.
 
 mod caller;
 pub(crate) mod key;
@@ -16,11 +17,12 @@ pub(crate) mod token;
 mod verified;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub(crate) use caller::{Caller, Identity, LINK};
 
 /// What an account may do; each includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     /// Look.

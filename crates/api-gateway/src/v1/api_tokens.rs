@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
+use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
 
@@ -10,14 +11,19 @@ use crate::app::api_tokens::{ApiTokenView, ApiTokenWish};
 use crate::auth::{Caller, ReadFleet};
 
 /// The one time that a token is shown.
-#[derive(Serialize)]
-struct Made {
+#[derive(Serialize, ToSchema)]
+struct MadeToken {
+    #[schema(value_type = String, format = Password)]
     token: Secret<String>,
     #[serde(flatten)]
     record: ApiTokenView,
 }
 
-/// `POST /v1/tokens`.
+/// Makes a token for scripts. It is shown this once.
+#[utoipa::path(
+    post, path = "/v1/tokens", tag = "tokens", operation_id = "create_token",
+    responses((status = 201, body = MadeToken)),
+)]
 pub(super) async fn create(
     app: web::Data<App>,
     who: Caller<ReadFleet>,
@@ -28,10 +34,14 @@ pub(super) async fn create(
     tracing::info!(user = who.identity.user, "token made");
     Ok(HttpResponse::Created()
         .insert_header(("cache-control", "no-store"))
-        .json(Made { token, record }))
+        .json(MadeToken { token, record }))
 }
 
-/// `GET /v1/tokens`: one's own; all for an admin.
+/// One's own tokens; all for an admin.
+#[utoipa::path(
+    get, path = "/v1/tokens", tag = "tokens", operation_id = "list_tokens",
+    responses((status = 200, body = Vec<ApiTokenView>)),
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     who: Caller<ReadFleet>,
@@ -39,7 +49,11 @@ pub(super) async fn list(
     web::Json(app.list_api_tokens(&who.identity, jsonwebtoken::get_current_timestamp()))
 }
 
-/// `DELETE /v1/tokens/{id}`: worth nothing from now on.
+/// Revokes a token: it is worth nothing from now on.
+#[utoipa::path(
+    delete, path = "/v1/tokens/{id}", tag = "tokens", operation_id = "revoke_token",
+    responses((status = 204)),
+)]
 pub(super) async fn revoke(
     app: web::Data<App>,
     who: Caller<ReadFleet>,

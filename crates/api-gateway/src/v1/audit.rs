@@ -2,14 +2,18 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use vmmgr_common::api::audit::AuditRecord;
 use vmmgr_common::error::Problem;
 
 use crate::app::App;
 use crate::auth::{Caller, ReadAudit};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Filter {
+    /// Records of a page; 1000 at most.
     #[serde(default = "hundred")]
     limit: usize,
     /// Where the page before ended; opaque to callers, from its `Link`.
@@ -20,7 +24,11 @@ const fn hundred() -> usize {
     100
 }
 
-/// `GET /v1/audit`: the newest first; `Link: …; rel="next"` (RFC 8288) leads to the older ones.
+/// Records of the audit log, the newest first.
+#[utoipa::path(
+    get, path = "/v1/audit", tag = "audit", operation_id = "list_audit_records",
+    params(Filter), responses((status = 200, body = Vec<AuditRecord>, headers(("link" = String, description = "The next page, `rel=\"next\"` (RFC 8288)")))),
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ReadAudit>,

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
+use utoipa::IntoParams;
 use vmmgr_common::api::console::{
     ConsoleExchange, ConsoleRequest, ConsoleResumable, ConsoleSession, ConsoleTicket, OFFSET_HEADER,
 };
@@ -12,15 +13,23 @@ use super::vms::{VmPath, place};
 use crate::app::App;
 use crate::auth::{Caller, ManageVms};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Range {
+    /// Offset of the first byte that is wanted; the oldest that is kept when absent.
     from: Option<u64>,
+    /// Most bytes; 0 is as many as one answer holds.
     #[serde(default)]
     limit: u64,
 }
 
 /// A ticket for one websocket.
+#[utoipa::path(
+    post, path = "/v1/hosts/{host}/vms/{vm}/console",
+    tag = "console", operation_id = "open_console",
+    responses((status = 200, body = ConsoleTicket)),
+)]
 pub(super) async fn open(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -32,6 +41,10 @@ pub(super) async fn open(
 }
 
 /// A ticket or a resume secret for the next pair. What is given is the credential.
+#[utoipa::path(
+    post, path = "/v1/console/exchange", tag = "console", operation_id = "exchange_console_ticket",
+    security(()), responses((status = 200, body = ConsoleResumable)),
+)]
 pub(super) async fn exchange(
     app: web::Data<App>,
     given: web::Json<ConsoleExchange>,
@@ -40,6 +53,11 @@ pub(super) async fn exchange(
 }
 
 /// Who looks at a guest's consoles.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/console/sessions",
+    tag = "console", operation_id = "list_console_sessions",
+    responses((status = 200, body = Vec<ConsoleSession>)),
+)]
 pub(super) async fn sessions(
     app: web::Data<App>,
     _: Caller<ManageVms>,
@@ -50,6 +68,11 @@ pub(super) async fn sessions(
 }
 
 /// Ends one session.
+#[utoipa::path(
+    delete, path = "/v1/console/sessions/{id}",
+    tag = "console", operation_id = "end_console_session",
+    responses((status = 204)),
+)]
 pub(super) async fn end(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -60,6 +83,12 @@ pub(super) async fn end(
 }
 
 /// What the serial line said; the header names the offset of the first byte.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/console/log",
+    tag = "console", operation_id = "show_console_log",
+    params(Range), responses((status = 200, content(("application/octet-stream")),
+        headers(("x-vmmgr-offset" = u64, description = "Offset of the first byte")))),
+)]
 pub(super) async fn log(
     app: web::Data<App>,
     _: Caller<ManageVms>,
@@ -75,6 +104,11 @@ pub(super) async fn log(
 }
 
 /// The screen as PNG.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/screenshot",
+    tag = "console", operation_id = "show_screenshot",
+    responses((status = 200, content(("image/png")))),
+)]
 pub(super) async fn screenshot(
     app: web::Data<App>,
     _: Caller<ManageVms>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::api::disk::{
     Attachment, DeviceRef, DiskBus, DiskFormat, DiskSize, Medium, NicModel, TargetName,
 };
@@ -11,12 +12,12 @@ use vmmgr_common::api::operation::Work;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, MacAddress, ResourceName, VmId};
 
-use super::submit::{submission, submit};
+use super::submit::{Submitted, submission, submit};
 use super::vms::{VmPath, place};
 use crate::app::App;
 use crate::auth::{Caller, ManageVms};
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewDisk {
     device: ResourceName,
@@ -28,7 +29,7 @@ pub(super) struct NewDisk {
     variables: BTreeMap<String, String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewNic {
     device: ResourceName,
@@ -38,7 +39,7 @@ pub(super) struct NewNic {
     variables: BTreeMap<String, String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewCdrom {
     device: ResourceName,
@@ -48,7 +49,7 @@ pub(super) struct NewCdrom {
 }
 
 /// `{"iso":"name"}`, `{"seed":true}` or nothing for an empty drive.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMedium {
     iso: Option<ResourceName>,
@@ -84,6 +85,14 @@ async fn attach(
     submit(app, &who.identity, &host, Work::Attach { vm, attachment }, how).await
 }
 
+/// Attaches a new disk, blank or from a gold image.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms/{vm}/disks",
+    tag = "devices",
+    operation_id = "attach_disk",
+    responses(Submitted)
+)]
 pub(super) async fn attach_disk(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -105,6 +114,14 @@ pub(super) async fn attach_disk(
     attach(&app, &who, (host, vm), disk, how).await
 }
 
+/// Attaches an interface.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms/{vm}/nics",
+    tag = "devices",
+    operation_id = "attach_nic",
+    responses(Submitted)
+)]
 pub(super) async fn attach_nic(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -118,6 +135,14 @@ pub(super) async fn attach_nic(
     attach(&app, &who, place(&path)?, nic, how).await
 }
 
+/// Attaches a CD-ROM drive.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms/{vm}/cdroms",
+    tag = "devices",
+    operation_id = "attach_cdrom",
+    responses(Submitted)
+)]
 pub(super) async fn attach_cdrom(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -131,6 +156,14 @@ pub(super) async fn attach_cdrom(
     attach(&app, &who, place(&path)?, Attachment::Cdrom { device, medium }, how).await
 }
 
+/// Puts an ISO or the seed into a drive, or empties it.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms/{vm}/media/{target}",
+    tag = "devices",
+    operation_id = "change_medium",
+    responses(Submitted)
+)]
 pub(super) async fn change_medium(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -145,6 +178,14 @@ pub(super) async fn change_medium(
     submit(&app, &who.identity, &host, Work::ChangeMedium { vm, device, medium }, how).await
 }
 
+/// Detaches a disk, drive or interface; a disk is deleted.
+#[utoipa::path(
+    delete,
+    path = "/v1/hosts/{host}/vms/{vm}/devices/{device}",
+    tag = "devices",
+    operation_id = "detach_device",
+    responses(Submitted)
+)]
 pub(super) async fn detach(
     app: web::Data<App>,
     who: Caller<ManageVms>,

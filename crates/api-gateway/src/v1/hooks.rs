@@ -7,7 +7,11 @@ use crate::app::App;
 use crate::app::hooks::HookReport;
 use crate::auth::{Caller, ManageVms, ReadFleet};
 
-/// All reports, without definitions.
+/// What the libvirt hooks of hosts have reported, without definitions.
+#[utoipa::path(
+    get, path = "/v1/hook-reports", tag = "hooks", operation_id = "list_hook_reports",
+    responses((status = 200, body = Vec<HookReport>)),
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -16,6 +20,11 @@ pub(super) async fn list(
 }
 
 /// The definition as the host sent it; it may hold passwords, so looking is not enough.
+#[utoipa::path(
+    get, path = "/v1/hook-reports/{sender}/{guest}/xml",
+    tag = "hooks", operation_id = "show_hook_report_xml",
+    responses((status = 200, body = String, content_type = "text/plain")),
+)]
 pub(super) async fn xml(
     app: web::Data<App>,
     _: Caller<ManageVms>,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 
 use super::vms::{VmPath, place};
@@ -16,7 +17,7 @@ use crate::auth::{Caller, ManageVms, ReadFleet};
 const DEFAULT_SECONDS: u64 = 10 * 24 * 3600;
 
 /// Body of `POST …/links`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewLink {
     /// What it allows; everything that a link can when absent.
@@ -29,7 +30,7 @@ pub(super) struct NewLink {
 }
 
 /// The one time that a link is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct MadeLink {
     #[serde(flatten)]
     record: LinkRecord,
@@ -40,6 +41,11 @@ struct MadeLink {
     page: &'static str,
 }
 
+/// Makes a tenant link. It is shown this once.
+#[utoipa::path(
+    post, path = "/v1/hosts/{host}/vms/{vm}/links", tag = "links", operation_id = "create_link",
+    responses((status = 201, body = MadeLink)),
+)]
 pub(super) async fn create(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -56,6 +62,11 @@ pub(super) async fn create(
     Ok(HttpResponse::Created().insert_header(("cache-control", "no-store")).json(made))
 }
 
+/// Tenant links of a guest.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/links", tag = "links", operation_id = "list_links",
+    responses((status = 200, body = Vec<LinkStatus>)),
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -66,6 +77,12 @@ pub(super) async fn list(
     Ok(web::Json(app.links(&host, vm).await?))
 }
 
+/// Revokes a link, and ends the consoles that were opened with it.
+#[utoipa::path(
+    delete, path = "/v1/hosts/{host}/vms/{vm}/links/{id}",
+    tag = "links", operation_id = "revoke_link",
+    responses((status = 204)),
+)]
 pub(super) async fn revoke(
     app: web::Data<App>,
     _: Caller<ManageVms>,

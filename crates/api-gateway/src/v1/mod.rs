@@ -11,6 +11,9 @@ mod audit;
 mod audit_tests;
 mod console;
 mod devices;
+pub(crate) mod document;
+#[cfg(test)]
+mod document_tests;
 mod hooks;
 #[cfg(test)]
 mod hostile_tests;
@@ -33,96 +36,165 @@ mod user_tests;
 mod users;
 mod vms;
 
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, LINK};
-use actix_web::web::{self, delete, get, patch, post, put};
+use actix_web::web;
+use utoipa::openapi::{HttpMethod, OpenApi};
+use vmmgr_common::error::Problem;
 use vmmgr_common::server::Routes;
 
 pub(crate) use devices::device_ref;
+use document::Shared;
 
 /// Where the older ones are: `Link: …; rel="next"` (RFC 8288).
 fn next_page(path: &str) -> (HeaderName, String) {
     (LINK, format!("<{path}>; rel=\"next\""))
 }
 
-/// All routes.
-pub(crate) fn routes(service: &mut web::ServiceConfig) {
-    const VM: &str = "/v1/hosts/{host}/vms/{vm}";
-    let vm = |rest: &str| format!("{VM}{rest}");
-    Routes::new(service)
-        .route("/v1/version", get().to(session::version))
-        .route("/v1/session", post().to(session::login))
-        .route("/v1/session", get().to(session::me))
-        .route("/v1/session", delete().to(session::logout))
-        .route("/v1/session/password", put().to(users::change_password))
-        .route("/v1/users", get().to(users::list))
-        .route("/v1/users", post().to(users::add))
-        .route("/v1/users/{name}", patch().to(users::change))
-        .route("/v1/users/{name}", delete().to(users::remove))
-        .route("/v1/tokens", get().to(api_tokens::list))
-        .route("/v1/tokens", post().to(api_tokens::create))
-        .route("/v1/tokens/{id}", delete().to(api_tokens::revoke))
-        .route("/v1/audit", get().to(audit::list))
-        .route("/v1/hosts", get().to(hosts::list))
-        .route("/v1/hosts", post().to(hosts::add))
-        .route("/v1/hosts/{host}", get().to(hosts::show))
-        .route("/v1/hosts/{host}", delete().to(hosts::remove))
-        .route("/v1/hosts/{host}/capabilities", get().to(hosts::capabilities))
-        .route("/v1/images", get().to(records::list_images))
-        .route("/v1/images", post().to(records::add_image))
-        .route("/v1/images/{name}/{arch}", delete().to(records::remove_image))
-        .route("/v1/isos", get().to(records::list_isos))
-        .route("/v1/isos", post().to(records::add_iso))
-        .route("/v1/isos/{name}", delete().to(records::remove_iso))
-        .route("/v1/addresses", get().to(addresses::list))
-        .route("/v1/addresses", post().to(addresses::add))
-        .route("/v1/addresses/{range}", delete().to(addresses::remove))
-        .route("/v1/addresses/{range}/reservations/{address}", delete().to(addresses::release))
-        .route("/v1/free-address", get().to(addresses::free))
-        .route("/v1/hook-reports", get().to(hooks::list))
-        .route("/v1/hook-reports/{sender}/{guest}/xml", get().to(hooks::xml))
-        .route("/v1/config/export", get().to(transfer::export))
-        .route("/v1/config/import", post().to(transfer::import))
-        .route("/v1/vms", get().to(vms::fleet))
-        .route("/v1/hosts/{host}/vms", get().to(vms::list))
-        .route("/v1/hosts/{host}/vms", post().to(vms::create))
-        .route(VM, get().to(vms::show))
-        .route(VM, delete().to(vms::remove))
-        .route(VM, patch().to(tuning::configure))
-        .route(&vm("/xml"), get().to(vms::xml))
-        .route(&vm("/addresses"), get().to(vms::addresses))
-        .route(&vm("/boot"), get().to(vms::boot))
-        .route(&vm("/seed"), get().to(vms::seed))
-        .route(&vm("/seed"), put().to(vms::put_seed))
-        .route(&vm("/reseed"), post().to(vms::reseed))
-        .route(&vm("/start"), post().to(vms::start))
-        .route(&vm("/shutdown"), post().to(vms::shutdown))
-        .route(&vm("/poweroff"), post().to(vms::poweroff))
-        .route(&vm("/reset"), post().to(vms::reset))
-        .route(&vm("/suspend"), post().to(vms::suspend))
-        .route(&vm("/resume"), post().to(vms::resume))
-        .route(&vm("/reboot"), post().to(vms::reboot))
-        .route(&vm("/snapshots"), get().to(tuning::snapshots))
-        .route(&vm("/snapshots"), post().to(tuning::create_snapshot))
-        .route(&vm("/snapshots/{name}/revert"), post().to(tuning::revert_snapshot))
-        .route(&vm("/snapshots/{name}"), delete().to(tuning::delete_snapshot))
-        .route(&vm("/disks/{target}"), get().to(tuning::disk_usage))
-        .route(&vm("/disks/{target}"), patch().to(tuning::resize_disk))
-        .route(&vm("/nics/{device}/stats"), get().to(tuning::nic_stats))
-        .route(&vm("/disks"), post().to(devices::attach_disk))
-        .route(&vm("/nics"), post().to(devices::attach_nic))
-        .route(&vm("/cdroms"), post().to(devices::attach_cdrom))
-        .route(&vm("/media/{target}"), post().to(devices::change_medium))
-        .route(&vm("/devices/{device}"), delete().to(devices::detach))
-        .route(&vm("/links"), get().to(links::list))
-        .route(&vm("/links"), post().to(links::create))
-        .route(&vm("/links/{id}"), delete().to(links::revoke))
-        .route(&vm("/console"), post().to(console::open))
-        .route(&vm("/console/sessions"), get().to(console::sessions))
-        .route(&vm("/console/log"), get().to(console::log))
-        .route(&vm("/screenshot"), get().to(console::screenshot))
-        .route("/v1/console/exchange", post().to(console::exchange))
-        .route("/v1/console/sessions/{id}", delete().to(console::end))
-        .route("/v1/operations", get().to(operations::list))
-        .route("/v1/operations/{id}", get().to(operations::show))
-        .route("/v1/operations/{id}/events", get().to(operations::events));
+/// The routes and their document, from the one list of handlers: method and path of each stand in
+/// its `#[utoipa::path]`. The first path that fits is taken.
+macro_rules! operations {
+    ($($room:ident::$handler:ident,)*) => { pastey::paste! {
+        /// Registers all routes.
+        pub(crate) fn routes(service: &mut web::ServiceConfig) {
+            let mut routes = Routes::new(service);
+            $(
+                let path = <$room::[<__path_ $handler>] as utoipa::Path>::path();
+                for method in <$room::[<__path_ $handler>] as utoipa::Path>::methods() {
+                    routes.route(&path, web::method(verb(&method)).to($room::$handler));
+                }
+            )*
+        }
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(
+            info(
+                title = "vmmgr",
+                description = "Control plane for KVM hosts: guests, their devices, consoles and seeds.",
+                license(name = "Apache-2.0", identifier = "Apache-2.0"),
+            ),
+            paths($($room::$handler),*),
+            components(schemas(Problem)),
+            modifiers(&Shared),
+            security(("bearer" = [])),
+            tags(
+                (name = "session", description = "Logging in and out"),
+                (name = "service", description = "This service"),
+                (name = "users", description = "Accounts"),
+                (name = "tokens", description = "Named tokens for scripts"),
+                (name = "audit", description = "Who changed what, and who was refused"),
+                (name = "hosts", description = "Hosts"),
+                (name = "images", description = "Gold images and ISOs"),
+                (name = "addresses", description = "The pool of addresses"),
+                (name = "hooks", description = "Reports of libvirt's hooks"),
+                (name = "config", description = "Record files of the described system"),
+                (name = "vms", description = "Guests"),
+                (name = "seed", description = "What cloud-init is told"),
+                (name = "snapshots", description = "Snapshots of guests"),
+                (name = "devices", description = "Disks, drives and interfaces of guests"),
+                (name = "links", description = "Tenant links: one guest, some verbs, for a time"),
+                (name = "console", description = "Screens and serial lines of guests"),
+                (name = "operations", description = "How far changes are"),
+            ),
+        )]
+        struct Document;
+    }};
+}
+
+/// The OpenAPI document of all routes.
+pub(crate) fn document() -> OpenApi {
+    <Document as utoipa::OpenApi>::openapi()
+}
+
+fn verb(method: &HttpMethod) -> Method {
+    match method {
+        HttpMethod::Get => Method::GET,
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Delete => Method::DELETE,
+        HttpMethod::Options => Method::OPTIONS,
+        HttpMethod::Head => Method::HEAD,
+        HttpMethod::Patch => Method::PATCH,
+        HttpMethod::Trace => Method::TRACE,
+    }
+}
+
+operations! {
+    document::openapi,
+    session::version,
+    session::login,
+    session::me,
+    session::logout,
+    users::change_password,
+    users::list,
+    users::add,
+    users::change,
+    users::remove,
+    api_tokens::list,
+    api_tokens::create,
+    api_tokens::revoke,
+    audit::list,
+    hosts::list,
+    hosts::add,
+    hosts::show,
+    hosts::remove,
+    hosts::capabilities,
+    records::list_images,
+    records::add_image,
+    records::remove_image,
+    records::list_isos,
+    records::add_iso,
+    records::remove_iso,
+    addresses::list,
+    addresses::add,
+    addresses::remove,
+    addresses::release,
+    addresses::free,
+    hooks::list,
+    hooks::xml,
+    transfer::export,
+    transfer::import,
+    vms::fleet,
+    vms::list,
+    vms::create,
+    vms::show,
+    vms::remove,
+    tuning::configure,
+    vms::xml,
+    vms::addresses,
+    vms::boot,
+    vms::seed,
+    vms::put_seed,
+    vms::reseed,
+    vms::start,
+    vms::shutdown,
+    vms::poweroff,
+    vms::reset,
+    vms::suspend,
+    vms::resume,
+    vms::reboot,
+    tuning::snapshots,
+    tuning::create_snapshot,
+    tuning::revert_snapshot,
+    tuning::delete_snapshot,
+    tuning::disk_usage,
+    tuning::resize_disk,
+    tuning::nic_stats,
+    devices::attach_disk,
+    devices::attach_nic,
+    devices::attach_cdrom,
+    devices::change_medium,
+    devices::detach,
+    links::list,
+    links::create,
+    links::revoke,
+    console::open,
+    console::sessions,
+    console::log,
+    console::screenshot,
+    console::exchange,
+    console::end,
+    operations::list,
+    operations::show,
+    operations::events,
 }

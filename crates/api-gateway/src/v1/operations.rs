@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
+use utoipa::IntoParams;
 use vmmgr_common::api::operation::OperationEvent;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{OperationId, VmId};
@@ -13,10 +14,13 @@ use crate::app::App;
 use crate::app::operations::OperationRecord;
 use crate::auth::{Caller, ReadFleet};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Filter {
+    /// Only those of this guest.
     vm: Option<VmId>,
+    /// Operations of a page; 1000 at most.
     #[serde(default = "hundred")]
     limit: usize,
     /// Where the page before ended; opaque to callers, from its `Link`.
@@ -27,7 +31,11 @@ const fn hundred() -> usize {
     100
 }
 
-/// The newest first; `Link: …; rel="next"` (RFC 8288) leads to the older ones.
+/// Operations, the newest first.
+#[utoipa::path(
+    get, path = "/v1/operations", tag = "operations", operation_id = "list_operations",
+    params(Filter), responses((status = 200, body = Vec<OperationRecord>, headers(("link" = String, description = "The next page, `rel=\"next\"` (RFC 8288)")))),
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -44,6 +52,11 @@ pub(super) async fn list(
     Ok(answer.json(page))
 }
 
+/// One operation.
+#[utoipa::path(
+    get, path = "/v1/operations/{id}", tag = "operations", operation_id = "show_operation",
+    responses((status = 200, body = OperationRecord)),
+)]
 pub(super) async fn show(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -52,7 +65,11 @@ pub(super) async fn show(
     Ok(web::Json(app.operation(OperationId::parse(&id)?).await?))
 }
 
-/// Newline-delimited [`OperationEvent`]s: what happened so far, what follows, and the end.
+/// One JSON document a line: what happened so far, what follows, and the end.
+#[utoipa::path(
+    get, path = "/v1/operations/{id}/events", tag = "operations", operation_id = "follow_operation",
+    responses((status = 200, body = OperationEvent, content_type = "application/x-ndjson")),
+)]
 pub(super) async fn events(
     app: web::Data<App>,
     draining: Draining,

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
+use utoipa::IntoParams;
 use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::ResourceName;
@@ -10,12 +11,19 @@ use crate::app::App;
 use crate::app::records::{ImageRecord, IsoRecord};
 use crate::auth::{Caller, ManageRecords, ReadFleet};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Filter {
+    /// Only those that this architecture can boot.
     arch: Option<Arch>,
 }
 
+/// Gold images.
+#[utoipa::path(
+    get, path = "/v1/images", tag = "images", operation_id = "list_images",
+    params(Filter), responses((status = 200, body = Vec<ImageRecord>)),
+)]
 pub(super) async fn list_images(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -24,6 +32,11 @@ pub(super) async fn list_images(
     Ok(web::Json(app.images(filter.arch).await?))
 }
 
+/// Adds a gold image.
+#[utoipa::path(
+    post, path = "/v1/images", tag = "images", operation_id = "add_image",
+    responses((status = 201, body = ImageRecord)),
+)]
 pub(super) async fn add_image(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
@@ -32,6 +45,11 @@ pub(super) async fn add_image(
     Ok(HttpResponse::Created().json(app.add_image(image.into_inner()).await?))
 }
 
+/// Removes the record of a gold image; the file stays.
+#[utoipa::path(
+    delete, path = "/v1/images/{name}/{arch}", tag = "images", operation_id = "remove_image",
+    responses((status = 204)),
+)]
 pub(super) async fn remove_image(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
@@ -44,6 +62,11 @@ pub(super) async fn remove_image(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// ISOs.
+#[utoipa::path(
+    get, path = "/v1/isos", tag = "images", operation_id = "list_isos",
+    responses((status = 200, body = Vec<IsoRecord>)),
+)]
 pub(super) async fn list_isos(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -51,6 +74,11 @@ pub(super) async fn list_isos(
     Ok(web::Json(app.isos().await?))
 }
 
+/// Adds an ISO.
+#[utoipa::path(
+    post, path = "/v1/isos", tag = "images", operation_id = "add_iso",
+    responses((status = 201, body = IsoRecord)),
+)]
 pub(super) async fn add_iso(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
@@ -59,6 +87,11 @@ pub(super) async fn add_iso(
     Ok(HttpResponse::Created().json(app.add_iso(iso.into_inner()).await?))
 }
 
+/// Removes the record of an ISO; the file stays.
+#[utoipa::path(
+    delete, path = "/v1/isos/{name}", tag = "images", operation_id = "remove_iso",
+    responses((status = 204)),
+)]
 pub(super) async fn remove_iso(
     app: web::Data<App>,
     _: Caller<ManageRecords>,

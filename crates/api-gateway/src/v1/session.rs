@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
 
@@ -12,22 +13,32 @@ use crate::auth::password::{self, User};
 use crate::auth::{Caller, ReadFleet, Role};
 use crate::watch;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
     username: String,
+    #[schema(value_type = String, format = Password)]
     password: Secret<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Session {
+    #[schema(value_type = String, format = Password)]
     token: Secret<String>,
     token_type: &'static str,
     /// Seconds.
     expires_in: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+pub(super) struct Version {
+    /// `vmmgr`.
+    name: &'static str,
+    /// Semantic version.
+    version: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
 pub(super) struct Me {
     username: String,
     role: Role,
@@ -35,7 +46,11 @@ pub(super) struct Me {
     expires: u64,
 }
 
-/// `POST /v1/session`: name and password for a token.
+/// Logs in: name and password for a token.
+#[utoipa::path(
+    post, path = "/v1/session", tag = "session", operation_id = "log_in",
+    security(()), responses((status = 200, body = Session)),
+)]
 pub(super) async fn login(
     app: web::Data<App>,
     request: HttpRequest,
@@ -61,13 +76,21 @@ impl Session {
     }
 }
 
-/// `GET /v1/session`: who I am.
+/// Who I am.
+#[utoipa::path(
+    get, path = "/v1/session", tag = "session", operation_id = "show_session",
+    responses((status = 200, body = Me)),
+)]
 pub(super) async fn me(who: Caller<ReadFleet>) -> web::Json<Me> {
     let identity = who.identity;
     web::Json(Me { username: identity.user, role: identity.role, expires: identity.until })
 }
 
-/// `DELETE /v1/session`: the token is worth nothing from now on.
+/// Logs out: the token is worth nothing from now on.
+#[utoipa::path(
+    delete, path = "/v1/session", tag = "session", operation_id = "log_out",
+    responses((status = 204)),
+)]
 pub(super) async fn logout(
     app: web::Data<App>,
     who: Caller<ReadFleet>,
@@ -76,7 +99,11 @@ pub(super) async fn logout(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `GET /v1/version`.
-pub(super) async fn version() -> web::Json<serde_json::Value> {
-    web::Json(serde_json::json!({ "name": "vmmgr", "version": env!("CARGO_PKG_VERSION") }))
+/// Name and version of this service.
+#[utoipa::path(
+    get, path = "/v1/version", tag = "service", operation_id = "show_version",
+    security(()), responses((status = 200, body = Version)),
+)]
+pub(super) async fn version() -> web::Json<Version> {
+    web::Json(Version { name: "vmmgr", version: env!("CARGO_PKG_VERSION") })
 }

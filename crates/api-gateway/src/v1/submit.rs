@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::http::header::{Header as _, IF_MATCH, IfMatch, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, IntoResponses};
 use vmmgr_common::api::operation::{OperationState, Work};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::HostId;
@@ -16,11 +17,25 @@ use crate::auth::Identity;
 /// Longest time that an answer is held back, milliseconds.
 const LONGEST_WAIT_MS: u64 = 30_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Wait {
+#[into_params(parameter_in = Query)]
+pub(super) struct Wait {
+    /// How long to hold the answer back for the end, milliseconds; 30000 at most.
     #[serde(default)]
     wait_ms: u64,
+}
+
+/// What a change answers.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes what `submit` answers")]
+pub(super) enum Submitted {
+    /// It has ended well within `wait_ms`.
+    #[response(status = 200, headers(("location" = String, description = "Path of the operation")))]
+    Ended(OperationRecord),
+    /// It is under way.
+    #[response(status = 202, headers(("location" = String, description = "Path of the operation")))]
+    Accepted(OperationRecord),
 }
 
 /// Reads what a change was asked with; `body` is what an idempotency key stands for.

@@ -11,25 +11,26 @@ use crate::auth::password::create_admin;
 use crate::fake::{KEY, Stack, read};
 
 /// Routes that anybody may call.
-const PUBLIC_ROUTES: [(&str, &str); 3] =
-    [("POST", "/v1/session"), ("GET", "/v1/version"), ("POST", "/v1/console/exchange")];
+const PUBLIC_ROUTES: [(&str, &str); 4] = [
+    ("POST", "/v1/session"),
+    ("GET", "/v1/version"),
+    ("GET", "/v1/openapi.json"),
+    ("POST", "/v1/console/exchange"),
+];
 
-/// Every route of the sources that register them, so that a new one cannot be forgotten here.
+/// Every route: of the document, and of the source that registers the compat routes, so that a new one
+/// cannot be forgotten here.
 pub(super) fn routes() -> Vec<(Method, String)> {
-    let mut found = Vec::new();
-    let sources = include_str!("mod.rs").lines().chain(include_str!("../compat/mod.rs").lines());
+    let mut found = super::document_tests::operations();
+    let sources = include_str!("../compat/mod.rs").lines();
     for line in sources.flat_map(|line| line.split(".route(").skip(1)) {
         let (path, rest) = line.split_once(", ").expect(line);
         let quoted = path.split('"').nth(1);
         let paths: Vec<String> = match (path, quoted) {
-            ("VM", _) => vec!["/v1/hosts/{host}/vms/{vm}".to_owned()],
             ("&path", _) => ["start", "stop", "reset", "delete"]
                 .into_iter()
                 .flat_map(|verb| ["", "/"].map(|end| format!("/vm/{verb}/{{host}}/{{uuid}}{end}")))
                 .collect(),
-            (_, Some(rest)) if path.starts_with("&vm(") => {
-                vec![format!("/v1/hosts/{{host}}/vms/{{vm}}{rest}")]
-            }
             (_, Some(path)) => vec![path.to_owned()],
             _ => panic!("cannot read the route in `{line}`"),
         };

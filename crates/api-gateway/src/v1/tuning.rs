@@ -2,6 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::api::disk::{DiskSize, TargetName};
 use vmmgr_common::api::operation::Work;
 use vmmgr_common::api::snapshot::{Snapshot, SnapshotCreate};
@@ -9,7 +10,7 @@ use vmmgr_common::api::tuning::{DiskUsage, DomainChange, NicStats};
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, MacAddress, ResourceName, VmId};
 
-use super::submit::{submission, submit};
+use super::submit::{Submitted, submission, submit};
 use super::vms::{VmPath, place};
 use crate::app::App;
 use crate::auth::{Caller, ManageVms, ReadFleet};
@@ -22,12 +23,20 @@ fn part(path: &PartPath) -> Result<(HostId, VmId), Problem> {
 }
 
 /// Body of `PATCH …/disks/{target}`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resize {
     size: DiskSize,
 }
 
+/// Changes CPUs, memory, description, metadata or autostart: all of it or nothing.
+#[utoipa::path(
+    patch,
+    path = "/v1/hosts/{host}/vms/{vm}",
+    tag = "vms",
+    operation_id = "configure_vm",
+    responses(Submitted)
+)]
 pub(super) async fn configure(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -41,6 +50,12 @@ pub(super) async fn configure(
     submit(&app, &who.identity, &host, Work::Configure { vm, change }, how).await
 }
 
+/// Snapshots of a guest.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/snapshots",
+    tag = "snapshots", operation_id = "list_snapshots",
+    responses((status = 200, body = Vec<Snapshot>)),
+)]
 pub(super) async fn snapshots(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -50,6 +65,14 @@ pub(super) async fn snapshots(
     Ok(web::Json(app.agent(&host)?.snapshots(vm).await?))
 }
 
+/// Takes a snapshot of its disks, and of its memory if it runs.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms/{vm}/snapshots",
+    tag = "snapshots",
+    operation_id = "create_snapshot",
+    responses(Submitted)
+)]
 pub(super) async fn create_snapshot(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -63,6 +86,14 @@ pub(super) async fn create_snapshot(
     submit(&app, &who.identity, &host, Work::CreateSnapshot { vm, snapshot }, how).await
 }
 
+/// Makes the guest what it was.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms/{vm}/snapshots/{name}/revert",
+    tag = "snapshots",
+    operation_id = "revert_snapshot",
+    responses(Submitted)
+)]
 pub(super) async fn revert_snapshot(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -74,6 +105,14 @@ pub(super) async fn revert_snapshot(
     submit(&app, &who.identity, &host, Work::RevertSnapshot { vm, name }, how).await
 }
 
+/// Forgets a snapshot.
+#[utoipa::path(
+    delete,
+    path = "/v1/hosts/{host}/vms/{vm}/snapshots/{name}",
+    tag = "snapshots",
+    operation_id = "delete_snapshot",
+    responses(Submitted)
+)]
 pub(super) async fn delete_snapshot(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -85,6 +124,12 @@ pub(super) async fn delete_snapshot(
     submit(&app, &who.identity, &host, Work::DeleteSnapshot { vm, name }, how).await
 }
 
+/// Room that a disk takes.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/disks/{target}",
+    tag = "devices", operation_id = "show_disk_usage",
+    responses((status = 200, body = DiskUsage)),
+)]
 pub(super) async fn disk_usage(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -94,6 +139,14 @@ pub(super) async fn disk_usage(
     Ok(web::Json(app.agent(&host)?.disk_usage(vm, &target).await?))
 }
 
+/// Makes a disk larger.
+#[utoipa::path(
+    patch,
+    path = "/v1/hosts/{host}/vms/{vm}/disks/{target}",
+    tag = "devices",
+    operation_id = "resize_disk",
+    responses(Submitted)
+)]
 pub(super) async fn resize_disk(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -107,6 +160,12 @@ pub(super) async fn resize_disk(
     submit(&app, &who.identity, &host, work, how).await
 }
 
+/// Counters of an interface.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/nics/{device}/stats",
+    tag = "devices", operation_id = "show_nic_stats",
+    responses((status = 200, body = NicStats)),
+)]
 pub(super) async fn nic_stats(
     app: web::Data<App>,
     _: Caller<ReadFleet>,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
+use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::ResourceName;
 use vmmgr_common::secret::Secret;
@@ -13,21 +14,29 @@ use crate::app::App;
 use crate::app::users::{UserChange, UserView};
 use crate::auth::{Caller, ManageAccounts, ReadFleet, Role};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
     name: ResourceName,
     role: Role,
+    #[schema(value_type = String, format = Password)]
     password: Secret<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPassword {
+    #[schema(value_type = String, format = Password)]
     old: Secret<String>,
+    #[schema(value_type = String, format = Password)]
     new: Secret<String>,
 }
 
+/// All accounts.
+#[utoipa::path(
+    get, path = "/v1/users", tag = "users", operation_id = "list_users",
+    responses((status = 200, body = Vec<UserView>)),
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ManageAccounts>,
@@ -35,6 +44,11 @@ pub(super) async fn list(
     Ok(web::Json(app.users().await?))
 }
 
+/// Adds an account.
+#[utoipa::path(
+    post, path = "/v1/users", tag = "users", operation_id = "add_user",
+    responses((status = 201, body = UserView)),
+)]
 pub(super) async fn add(
     app: web::Data<App>,
     who: Caller<ManageAccounts>,
@@ -46,7 +60,11 @@ pub(super) async fn add(
     Ok(HttpResponse::Created().json(added))
 }
 
-/// `PATCH /v1/users/{name}`: role, password or both.
+/// Changes role, password or both; all sessions of the account end.
+#[utoipa::path(
+    patch, path = "/v1/users/{name}", tag = "users", operation_id = "change_user",
+    responses((status = 200, body = UserView)),
+)]
 pub(super) async fn change(
     app: web::Data<App>,
     who: Caller<ManageAccounts>,
@@ -59,6 +77,11 @@ pub(super) async fn change(
     Ok(web::Json(changed))
 }
 
+/// Removes an account with its sessions and tokens.
+#[utoipa::path(
+    delete, path = "/v1/users/{name}", tag = "users", operation_id = "remove_user",
+    responses((status = 204)),
+)]
 pub(super) async fn remove(
     app: web::Data<App>,
     who: Caller<ManageAccounts>,
@@ -70,7 +93,11 @@ pub(super) async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `PUT /v1/session/password`: one's own; answers a new session, all others end.
+/// Changes one's own password; answers a new session, all others end.
+#[utoipa::path(
+    put, path = "/v1/session/password", tag = "session", operation_id = "change_password",
+    responses((status = 200, body = Session)),
+)]
 pub(super) async fn change_password(
     app: web::Data<App>,
     who: Caller<ReadFleet>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::http::header::{ETAG, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vmmgr_common::api::domain::{
     DomainCreate, Firmware, Graphics, GuestRecord, InterfaceAddresses, SeedMode,
 };
@@ -14,14 +15,15 @@ use vmmgr_common::api::seed::{BootTrace, Reseed, SeedPreview, SeedSpec};
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, ResourceName, VmId};
 
-use super::submit::{submission, submit};
+use super::submit::{Submitted, submission, submit};
 use crate::app::App;
 use crate::app::operations::now;
+use crate::app::vms::VmView;
 use crate::auth::{Caller, ManageVms, ReadFleet};
 use crate::listing;
 
 /// Body of `POST /v1/hosts/{host}/vms`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VmCreate {
     name: ResourceName,
@@ -65,6 +67,11 @@ pub(super) fn place(path: &VmPath) -> Result<(HostId, VmId), Problem> {
     Ok((HostId::parse(&path.0)?, VmId::parse(&path.1)?))
 }
 
+/// All guests of all hosts, from memory.
+#[utoipa::path(
+    get, path = "/v1/vms", tag = "vms", operation_id = "list_fleet",
+    responses((status = 200, body = Vec<VmView>, headers(("etag" = String, description = "Version of what is shown"))), (status = 304)),
+)]
 pub(super) async fn fleet(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -73,6 +80,11 @@ pub(super) async fn fleet(
     listing::v1(&request, &app.listing())
 }
 
+/// All guests of one host, from memory.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms", tag = "vms", operation_id = "list_vms",
+    responses((status = 200, body = Vec<VmView>, headers(("etag" = String, description = "Version of what is shown"))), (status = 304)),
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -82,6 +94,11 @@ pub(super) async fn list(
     Ok(listing::v1(&request, &app.listing_of(&HostId::parse(&host)?)?))
 }
 
+/// One guest, read from libvirt now; the last known if its host is away.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}", tag = "vms", operation_id = "show_vm",
+    responses((status = 200, body = VmView, headers(("etag" = String, description = "Version of what is shown")))),
+)]
 pub(super) async fn show(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -93,6 +110,14 @@ pub(super) async fn show(
     Ok(HttpResponse::Ok().insert_header((ETAG, tag)).json(view))
 }
 
+/// Creates a guest. Disks and interfaces are attached by operations of their own.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms",
+    tag = "vms",
+    operation_id = "create_vm",
+    responses(Submitted)
+)]
 pub(super) async fn create(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -151,8 +176,13 @@ async fn act(
 }
 
 macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident => $work:ident;)*) => {
-        $($(#[$doc])* pub(super) async fn $name(
+    ($($(#[$doc:meta])* $name:ident => $work:ident, $method:ident $verb:literal, $operation:literal;)*) => {
+        $($(#[$doc])*
+        #[utoipa::path(
+            $method, path = concat!("/v1/hosts/{host}/vms/{vm}", $verb), tag = "vms",
+            operation_id = $operation, responses(Submitted),
+        )]
+        pub(super) async fn $name(
             app: web::Data<App>,
             who: Caller<ManageVms>,
             path: VmPath,
@@ -164,24 +194,29 @@ macro_rules! actions {
 }
 
 actions! {
-    /// Starts it.
-    start => Start;
-    /// Asks it to shut down.
-    shutdown => Shutdown;
-    /// Cuts its power.
-    poweroff => Destroy;
-    /// Presses its reset button.
-    reset => Reset;
-    /// Stops its CPUs.
-    suspend => Suspend;
-    /// Lets its CPUs go on.
-    resume => Resume;
-    /// Asks it to restart.
-    reboot => Reboot;
-    /// Deletes it with its volumes and its seed.
-    remove => Delete;
+    /// Starts a guest.
+    start => Start, post "/start", "start_vm";
+    /// Asks a guest to shut down.
+    shutdown => Shutdown, post "/shutdown", "shut_down_vm";
+    /// Cuts a guest's power.
+    poweroff => Destroy, post "/poweroff", "power_off_vm";
+    /// Presses a guest's reset button.
+    reset => Reset, post "/reset", "reset_vm";
+    /// Stops a guest's CPUs; its memory stays.
+    suspend => Suspend, post "/suspend", "suspend_vm";
+    /// Lets a guest's CPUs go on.
+    resume => Resume, post "/resume", "resume_vm";
+    /// Asks a guest to restart.
+    reboot => Reboot, post "/reboot", "reboot_vm";
+    /// Deletes a guest with its volumes and its seed.
+    remove => Delete, delete "", "delete_vm";
 }
 
+/// libvirt's definition of a guest.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/xml", tag = "vms", operation_id = "show_vm_xml",
+    responses((status = 200, body = String, content_type = "text/xml")),
+)]
 pub(super) async fn xml(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -192,6 +227,12 @@ pub(super) async fn xml(
     Ok(HttpResponse::Ok().content_type("text/xml; charset=utf-8").body(xml))
 }
 
+/// Addresses that the host knows of a guest.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/addresses",
+    tag = "vms", operation_id = "list_vm_addresses",
+    responses((status = 200, body = Vec<InterfaceAddresses>)),
+)]
 pub(super) async fn addresses(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -201,6 +242,11 @@ pub(super) async fn addresses(
     Ok(web::Json(app.agent(&host)?.addresses(vm).await?))
 }
 
+/// What a guest fetched of its seed.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/boot", tag = "seed", operation_id = "show_boot_trace",
+    responses((status = 200, body = BootTrace)),
+)]
 pub(super) async fn boot(
     app: web::Data<App>,
     _: Caller<ReadFleet>,
@@ -210,6 +256,11 @@ pub(super) async fn boot(
     Ok(web::Json(app.agent(&host)?.boot_trace(vm).await?))
 }
 
+/// The files of a seed as the guest gets them, secrets masked.
+#[utoipa::path(
+    get, path = "/v1/hosts/{host}/vms/{vm}/seed", tag = "seed", operation_id = "show_seed",
+    responses((status = 200, body = SeedPreview)),
+)]
 pub(super) async fn seed(
     app: web::Data<App>,
     _: Caller<ManageVms>,
@@ -220,6 +271,13 @@ pub(super) async fn seed(
 }
 
 /// Another seed: another instance to cloud-init, which configures the guest anew at its next boot.
+#[utoipa::path(
+    put,
+    path = "/v1/hosts/{host}/vms/{vm}/seed",
+    tag = "seed",
+    operation_id = "replace_seed",
+    responses(Submitted)
+)]
 pub(super) async fn put_seed(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -234,6 +292,13 @@ pub(super) async fn put_seed(
 }
 
 /// The same seed again.
+#[utoipa::path(
+    post,
+    path = "/v1/hosts/{host}/vms/{vm}/reseed",
+    tag = "seed",
+    operation_id = "reseed",
+    responses(Submitted)
+)]
 pub(super) async fn reseed(
     app: web::Data<App>,
     who: Caller<ManageVms>,

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 /// One change or refusal. Each holds the hash of the one before it, so that none can be altered,
 /// taken out or put elsewhere without all that follow telling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AuditRecord {
     /// Counts from 1.

@@ -60,6 +60,7 @@ pub struct ConsoleOffset {
 
 /// Which of a guest's consoles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConsoleKind {
     /// RFB (RFC 6143).
@@ -90,6 +91,7 @@ impl ConsoleKind {
 
 /// How a session behaves towards the others of the same console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConsoleMode {
     /// Beside the others.
@@ -113,6 +115,7 @@ pub struct ConsoleInfo {
 
 /// `POST /v1/hosts/{host}/vms/{vm}/console` of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleRequest {
     /// Which.
@@ -124,12 +127,15 @@ pub struct ConsoleRequest {
 
 /// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConsoleTicket {
     /// Opens one websocket, once.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     pub ticket: Secret<String>,
     /// Path of the websocket on the public site.
     pub websocket: String,
     /// Page on the public site, the ticket in its fragment, which no server and no log sees.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     pub page: Secret<String>,
     /// Which.
     pub kind: ConsoleKind,
@@ -141,20 +147,25 @@ pub struct ConsoleTicket {
 
 /// `POST /v1/console/exchange` of a gateway: a ticket or a resume secret, never both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ConsoleExchange {
     /// A fresh ticket; it is used up by this.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     Ticket(Secret<String>),
     /// What an earlier exchange gave; it is used up by this.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     Resume(Secret<String>),
 }
 
 /// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConsoleResumable {
     /// For the websocket.
     pub ticket: ConsoleTicket,
     /// For the next exchange.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     pub resume: Secret<String>,
     /// Host of the guest.
     pub host: HostId,
@@ -206,6 +217,7 @@ pub struct ConsoleGrant {
 
 /// A session as the owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConsoleSession {
     /// Its name.
     pub id: ConsoleSessionId,

@@ -92,6 +92,7 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[serde(rename_all = "lowercase")]
         pub enum $name { $($(#[$about])* $variant,)* }
 
@@ -231,6 +232,8 @@ pub enum DeviceRef {
 
 /// A disk target: two lower-case letters of a bus and one or more of a position (`vda`, `vdaa`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^(vd|sd|hd|fd)[a-z]{1,3}$", examples("vda")))]
 #[serde(try_from = "String", into = "String")]
 pub struct TargetName(String);
 

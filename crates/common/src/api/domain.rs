@@ -12,6 +12,7 @@ use crate::ids::{MacAddress, ResourceName, VmId};
 
 /// How the guest's firmware starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Firmware {
     /// SeaBIOS; x86_64 only.
@@ -25,6 +26,7 @@ pub enum Firmware {
 
 /// The screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Graphics {
     /// VNC on a socket of the guest's own, no TCP port.
@@ -38,6 +40,7 @@ pub enum Graphics {
 
 /// Where cloud-init finds its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SeedMode {
     /// `http://169.254.169.254/<uuid>/`, announced in the SMBIOS serial.
@@ -52,6 +55,7 @@ pub enum SeedMode {
 /// What the seed's `<metadata>` block holds (`urn:iso-meta`, prefix `mdconfig`): the record of a
 /// guest that lives with the guest itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GuestRecord {
     /// Owner; empty for the operator's own guests.
@@ -130,6 +134,7 @@ pub struct DomainCreate {
 
 /// Run state, as libvirt tells it (`virDomainState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DomainState {
     /// libvirt has none.
@@ -152,6 +157,7 @@ pub enum DomainState {
 
 /// A guest as the inventory has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Domain {
     /// libvirt's UUID.
     pub id: VmId,
@@ -219,6 +225,7 @@ impl Domain {
 
 /// A disk or drive of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Disk {
     /// `disk` or `cdrom` (also `floppy`, `lun`).
     pub device: String,
@@ -234,6 +241,7 @@ pub struct Disk {
 
 /// An interface of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Nic {
     /// `bridge`, `network`, `user`, …
     pub kind: String,
@@ -250,6 +258,7 @@ pub struct Nic {
 
 /// Addresses of one interface (`virDomainInterfaceAddresses`: lease, ARP and guest agent merged).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InterfaceAddresses {
     /// Hardware address.
     pub mac: MacAddress,
@@ -261,6 +270,7 @@ pub struct InterfaceAddresses {
 
 /// One address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InterfaceAddress {
     /// Address with its prefix length, `169.254.3.4/16`.
     pub address: String,

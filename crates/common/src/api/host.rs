@@ -8,6 +8,7 @@ use crate::ids::{HostId, ResourceName};
 
 /// Guest architectures that we define.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// 64-bit x86.
@@ -30,6 +31,7 @@ impl Arch {
 
 /// `GET /v1/host` of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HostInfo {
     /// The name in the agent's configuration and certificate.
     pub host: HostId,
@@ -65,6 +67,7 @@ pub struct HostInfo {
 
 /// A variable that a template declares.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TemplateVariable {
     /// For people; empty if the operator wrote none.
@@ -95,6 +98,7 @@ impl TemplateVariable {
 
 /// What kind of device a device template makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
     /// A disk in a pool.
@@ -107,6 +111,7 @@ pub enum DeviceKind {
 
 /// A device that an operator can attach by name (`local-disk`, `net-br-ext`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceTemplate {
     /// Name in the API.
     pub name: ResourceName,

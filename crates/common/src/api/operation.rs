@@ -218,6 +218,7 @@ impl Work {
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
     /// Accepted, waiting for its turn on the guest.
@@ -242,6 +243,7 @@ impl OperationState {
 
 /// `GET /v1/operations/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Operation {
     /// Its id.
     pub id: OperationId,
@@ -267,6 +269,7 @@ pub struct Operation {
 
 /// What a finished operation tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Outcome {
     /// Target that a disk or drive got, or that was detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -285,6 +288,7 @@ pub struct Outcome {
 /// One line of `GET /v1/operations/{id}/events` (newline-delimited JSON): all progress so far,
 /// then what follows, ended by `Done`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum OperationEvent {
     /// A line for people: a step began, a percentage.

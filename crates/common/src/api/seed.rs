@@ -8,6 +8,7 @@ use crate::secret::Secret;
 /// The typed part of a seed (cloud-init's NoCloud, `doc/rtd/reference/datasources/nocloud.rst`).
 /// Text fields refuse control characters. Everything is optional.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SeedSpec {
     /// Host name, RFC 1123.
@@ -18,6 +19,7 @@ pub struct SeedSpec {
     pub user: Option<String>,
     /// crypt(3) hash (`$6$…`, `$y$…`); clear text is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = Password))]
     pub password_hash: Option<Secret<String>>,
     /// OpenSSH public keys, one each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,6 +43,7 @@ pub struct SeedSpec {
 
 /// One interface with a fixed address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StaticNetwork {
     /// Name in the guest; `eth0` when absent.
@@ -82,6 +85,7 @@ pub struct StoredSeed {
 
 /// `POST /v1/hosts/{host}/vms/{vm}/reseed`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reseed {
     /// Another instance id: cloud-init configures the guest anew at its next boot. Without it the
@@ -100,6 +104,7 @@ pub struct SeedCallers {
 
 /// `GET /v1/seeds/{vm}/preview`: the four files as served; secrets masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SeedPreview {
     /// `meta-data`.
     pub meta_data: String,
@@ -113,6 +118,7 @@ pub struct SeedPreview {
 
 /// `GET /v1/seeds/{vm}/boot`: what the guest fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BootTrace {
     /// Latest fetches, oldest first, at most 64.
     pub fetches: Vec<SeedFetch>,
@@ -122,6 +128,7 @@ pub struct BootTrace {
 
 /// One request of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SeedFetch {
     /// RFC 3339, UTC, with milliseconds.
     pub at: String,

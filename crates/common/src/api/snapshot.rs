@@ -7,6 +7,7 @@ use crate::ids::ResourceName;
 
 /// One snapshot (`virDomainSnapshot`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Snapshot {
     /// Unique within the guest.
     pub name: String,
@@ -26,6 +27,7 @@ pub struct Snapshot {
 
 /// A snapshot to be taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotCreate {
     /// Unique within the guest.

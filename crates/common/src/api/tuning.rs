@@ -8,6 +8,7 @@ use crate::ids::MacAddress;
 
 /// Changes to a guest; what is absent stays. All of them are made, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainChange {
     /// Virtual CPUs. At once up to the guest's maximum; above it from its next start on.
@@ -22,7 +23,8 @@ pub struct DomainChange {
     /// Start it with the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostart: Option<bool>,
-    /// Keys to set, and with null to remove; others stay. See [`metadata_key`].
+    /// Keys to set, and with null to remove; others stay. A key is 1 to 63 of `a-z A-Z 0-9 . _ -`, begins
+    /// with a letter or `_`, and is not taken by the guest's own record.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, Option<String>>,
 }
@@ -64,6 +66,7 @@ pub fn metadata_key(key: &str) -> Option<&'static str> {
 
 /// Room that a disk takes (`virDomainGetBlockInfo`), bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiskUsage {
     /// Target (`vda`).
     pub target: String,
@@ -77,6 +80,7 @@ pub struct DiskUsage {
 
 /// Counters of an interface since the guest's start (`virDomainInterfaceStats`), seen from the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NicStats {
     /// Which.
     pub mac: MacAddress,
