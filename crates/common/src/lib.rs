@@ -13,6 +13,7 @@ pub mod request_id;
 pub mod secret;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod strict;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -37,6 +37,23 @@ impl ToSchema for DiskSize {
     }
 }
 
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let codes = Self::ALL.iter().map(|code| code.as_str());
+        ObjectBuilder::new()
+            .schema_type(SchemaType::new(Type::String))
+            .description(Some("Stable machine-readable reason of a failure"))
+            .enum_values(Some(codes))
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {
+    fn name() -> Cow<'static, str> {
+        "ErrorCode".into()
+    }
+}
+
 /// A failure, the same everywhere (RFC 9457).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "stands for what `Problem` writes")]

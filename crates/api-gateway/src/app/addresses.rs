@@ -31,6 +31,7 @@ const MOST_RANGES: usize = 4096;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRange {
     /// `10.0.0.7/24` is that address; `10.0.0.0/24` is every host of that network but the gateway.
+    #[schema(pattern = "^[0-9A-Fa-f.:]{2,45}/[0-9]{1,3}$", examples("10.0.0.0/24"))]
     pub(crate) cidr: String,
     /// Gateway of the network.
     #[serde(default)]

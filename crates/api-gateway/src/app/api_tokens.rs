@@ -48,11 +48,17 @@ pub(crate) struct ApiToken {
 /// A token as it is listed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApiTokenView {
+    /// Names it; not secret.
     id: Uuid,
+    /// Account that made it.
     user: String,
+    /// For people.
     name: String,
+    /// What it may do.
     role: Role,
+    /// RFC 3339, UTC.
     created: String,
+    /// When it ends, seconds since 1970.
     expires: u64,
 }
 
@@ -68,11 +74,13 @@ impl From<ApiToken> for ApiTokenView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ApiTokenWish {
     /// For people, a line.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// The account's own when absent.
     role: Option<Role>,
     /// Life, seconds; 90 days when absent, 366 at most.
     #[serde(default = "ninety_days")]
+    #[schema(minimum = 1, maximum = 31622400)]
     expires_in_seconds: u64,
 }
 

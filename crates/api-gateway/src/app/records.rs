@@ -20,15 +20,18 @@ pub(crate) struct ImageRecord {
     /// Guests that can boot it.
     pub(crate) arch: Arch,
     /// `https://…`, `http://…`, `ssh://…` or a path on the hosts.
+    #[schema(max_length = 2000, pattern = "^(https?://|ssh://|/)")]
     pub(crate) uri: String,
     /// Digest that the file must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub(crate) sha256: Option<String>,
     /// Virtual size; disks made from it are at least as large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<DiskSize>,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 1000)]
     pub(crate) description: String,
     /// RFC 3339, UTC; ours to set.
     #[serde(default)]
@@ -42,9 +45,11 @@ pub(crate) struct IsoRecord {
     /// Name.
     pub(crate) name: ResourceName,
     /// Path on the hosts.
+    #[schema(max_length = 2000, pattern = "^/")]
     pub(crate) path: String,
     /// For people.
     #[serde(default)]
+    #[schema(max_length = 1000)]
     pub(crate) description: String,
     /// RFC 3339, UTC; ours to set.
     #[serde(default)]

@@ -58,9 +58,11 @@ pub(crate) enum Fate {
 /// A line of the report.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Finding {
+    /// Name of the file.
     pub(crate) file: String,
     /// Name in the row.
     pub(crate) name: String,
+    /// What became of the row.
     pub(crate) fate: Fate,
     /// Why, and what to do.
     pub(crate) detail: String,

@@ -77,8 +77,10 @@ impl From<&User> for UserView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserChange {
+    /// What it may do.
     role: Option<Role>,
-    #[schema(value_type = Option<String>, format = Password)]
+    /// 10 characters at least, 1024 bytes at most.
+    #[schema(value_type = Option<String>, format = Password, min_length = 10, max_length = 1024)]
     password: Option<Secret<String>>,
 }
 

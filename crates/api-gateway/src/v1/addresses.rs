@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 
+use super::body::Json;
 use crate::app::App;
 use crate::app::addresses::{NewRange, Range, RangeStatus};
 use crate::auth::{Caller, ManageRecords, ReadFleet};
@@ -26,6 +27,7 @@ pub(super) struct FreeAddress {
 pub(super) struct AddedRange {
     /// What it is removed by.
     id: String,
+    /// As it was read.
     range: Range,
 }
 
@@ -62,7 +64,7 @@ pub(super) async fn free(
 pub(super) async fn add(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
-    range: web::Json<NewRange>,
+    range: Json<NewRange>,
 ) -> Result<HttpResponse, Problem> {
     let range = app.add_range(&range).await?;
     Ok(HttpResponse::Created().json(AddedRange { id: range.id(), range }))

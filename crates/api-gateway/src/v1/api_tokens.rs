@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
 
+use super::body::Json;
 use crate::app::App;
 use crate::app::api_tokens::{ApiTokenView, ApiTokenWish};
 use crate::auth::{Caller, ReadFleet};
@@ -13,6 +14,7 @@ use crate::auth::{Caller, ReadFleet};
 /// The one time that a token is shown.
 #[derive(Serialize, ToSchema)]
 struct MadeToken {
+    /// For `Authorization: Bearer <token>`.
     #[schema(value_type = String, format = Password)]
     token: Secret<String>,
     #[serde(flatten)]
@@ -27,7 +29,7 @@ struct MadeToken {
 pub(super) async fn create(
     app: web::Data<App>,
     who: Caller<ReadFleet>,
-    wish: web::Json<ApiTokenWish>,
+    wish: Json<ApiTokenWish>,
 ) -> Result<HttpResponse, Problem> {
     let now = jsonwebtoken::get_current_timestamp();
     let (token, record) = app.create_api_token(&who.identity, wish.into_inner(), now).await?;

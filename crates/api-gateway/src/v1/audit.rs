@@ -15,12 +15,12 @@ use crate::auth::{Caller, ReadAudit};
 pub(super) struct Filter {
     /// Records of a page; 1000 at most.
     #[serde(default = "hundred")]
-    limit: usize,
+    limit: u32,
     /// Where the page before ended; opaque to callers, from its `Link`.
     page_token: Option<u64>,
 }
 
-const fn hundred() -> usize {
+const fn hundred() -> u32 {
     100
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn list(
     _: Caller<ReadAudit>,
     filter: web::Query<Filter>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = filter.limit.clamp(1, 1000);
+    let limit = filter.limit.clamp(1, 1000) as usize;
     let page = app.audit_records(filter.page_token, limit).await?;
     let mut answer = HttpResponse::Ok();
     if let Some(last) = page.last().filter(|last| last.number > 1 && page.len() == limit) {

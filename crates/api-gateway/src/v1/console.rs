@@ -9,6 +9,7 @@ use vmmgr_common::api::console::{
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::ConsoleSessionId;
 
+use super::body::Json;
 use super::vms::{VmPath, place};
 use crate::app::App;
 use crate::auth::{Caller, ManageVms};
@@ -34,7 +35,7 @@ pub(super) async fn open(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    asked: web::Json<ConsoleRequest>,
+    asked: Json<ConsoleRequest>,
 ) -> Result<web::Json<ConsoleTicket>, Problem> {
     let (host, vm) = place(&path)?;
     Ok(web::Json(app.console_ticket(&who.identity, &host, vm, asked.into_inner()).await?))
@@ -47,7 +48,7 @@ pub(super) async fn open(
 )]
 pub(super) async fn exchange(
     app: web::Data<App>,
-    given: web::Json<ConsoleExchange>,
+    given: Json<ConsoleExchange>,
 ) -> Result<web::Json<ConsoleResumable>, Problem> {
     Ok(web::Json(app.console_exchange(given.into_inner()).await?))
 }

@@ -12,6 +12,7 @@ use vmmgr_common::api::operation::Work;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, MacAddress, ResourceName, VmId};
 
+use super::body::Json;
 use super::submit::{Submitted, submission, submit};
 use super::vms::{VmPath, place};
 use crate::app::App;
@@ -20,11 +21,17 @@ use crate::auth::{Caller, ManageVms};
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewDisk {
+    /// Device template of the host, such as `local-disk`.
     device: ResourceName,
+    /// Virtual size.
     size: DiskSize,
+    /// Gold image to start from; none makes a data disk.
     gold: Option<ResourceName>,
+    /// The device's when absent.
     bus: Option<DiskBus>,
+    /// The device's when absent.
     format: Option<DiskFormat>,
+    /// Values for variables that the device's template declares.
     #[serde(default)]
     variables: BTreeMap<String, String>,
 }
@@ -32,9 +39,13 @@ pub(super) struct NewDisk {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewNic {
+    /// Device template of the host, such as `net-br-ext`.
     device: ResourceName,
+    /// Fixed address; one is made when absent.
     mac: Option<MacAddress>,
+    /// The device's when absent.
     model: Option<NicModel>,
+    /// Values for variables that the device's template declares.
     #[serde(default)]
     variables: BTreeMap<String, String>,
 }
@@ -42,8 +53,11 @@ pub(super) struct NewNic {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewCdrom {
+    /// Device template of the host, such as `cdrom`.
     device: ResourceName,
+    /// ISO in the drive.
     iso: Option<ResourceName>,
+    /// The guest's own seed in the drive.
     #[serde(default)]
     seed: bool,
 }
@@ -52,7 +66,9 @@ pub(super) struct NewCdrom {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMedium {
+    /// ISO in the drive.
     iso: Option<ResourceName>,
+    /// The guest's own seed in the drive.
     #[serde(default)]
     seed: bool,
 }
@@ -97,7 +113,7 @@ pub(super) async fn attach_disk(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<NewDisk>,
+    body: Json<NewDisk>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;
@@ -126,7 +142,7 @@ pub(super) async fn attach_nic(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<NewNic>,
+    body: Json<NewNic>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let how = submission(&request, &*body)?;
@@ -147,7 +163,7 @@ pub(super) async fn attach_cdrom(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<NewCdrom>,
+    body: Json<NewCdrom>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let how = submission(&request, &*body)?;
@@ -168,7 +184,7 @@ pub(super) async fn change_medium(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: web::Path<(String, String, String)>,
-    body: web::Json<NewMedium>,
+    body: Json<NewMedium>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = (HostId::parse(&path.0)?, VmId::parse(&path.1)?);

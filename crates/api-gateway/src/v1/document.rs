@@ -5,7 +5,8 @@ use actix_web::http::StatusCode;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{
-    AllOf, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+    AdditionalProperties, AllOf, KnownFormat, Object, ObjectBuilder, OneOf, Schema, SchemaFormat,
+    SchemaType, Type,
 };
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required};
@@ -46,6 +47,7 @@ impl Modify for Shared {
         for status in FAILURES {
             components.responses.insert(name_of(status), failure(status).into());
         }
+        components.schemas.values_mut().for_each(close);
         let flat: Vec<String> = components.schemas.values().flat_map(flattened).collect();
         for name in flat {
             if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(&name) {
@@ -57,6 +59,19 @@ impl Modify for Shared {
             for operation in [get, put, post, delete, patch].into_iter().flatten() {
                 complete(path, operation);
             }
+        }
+    }
+}
+
+/// A variant that is one key and its content (serde's external tagging) has no other keys.
+fn close(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::OneOf(OneOf { items, .. })) = schema else { return };
+    for item in items {
+        if let RefOr::T(Schema::Object(object)) = item
+            && object.properties.len() == 1
+            && object.required.len() == 1
+        {
+            object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }
     }
 }
@@ -91,27 +106,38 @@ fn failure(status: u16) -> Response {
 }
 
 fn complete(path: &str, operation: &mut Operation) {
-    let answers = &mut operation.responses.responses;
-    for (status, answer) in answers.iter_mut() {
+    for (status, answer) in &mut operation.responses.responses {
         if let RefOr::T(answer) = answer
             && answer.description.is_empty()
         {
             answer.description = reason(status).to_owned();
         }
     }
-    let is_work = answers.contains_key("202");
-    let of_host = path.contains("{host}") || operation.tags.iter().flatten().any(|t| t == "hosts");
+    add_parameters(path, operation);
+    add_failures(path, operation);
+}
+
+/// True for what answers with an operation.
+fn is_work(operation: &Operation) -> bool {
+    operation.responses.responses.contains_key("202")
+}
+
+fn add_failures(path: &str, operation: &mut Operation) {
+    let (is_work, has_body) = (is_work(operation), operation.request_body.is_some());
     let public = operation.security.is_some();
-    let changes = !answers.contains_key("200") || is_work;
+    let proves = path == "/v1/session" || path == "/v1/console/exchange";
+    let of_host = path.contains("{host}") || path == "/v1/hosts";
+    let answers = &mut operation.responses.responses;
+    let changes = is_work || !answers.contains_key("200");
     for (status, happens) in [
         (400, true),
-        (401, !public || path == "/v1/session" || path == "/v1/console/exchange"),
+        (401, !public || proves),
         (403, !public),
         (404, path.contains('{')),
         (409, changes || of_host),
         (412, is_work),
-        (413, operation.request_body.is_some()),
-        (422, path.contains('{') || operation.request_body.is_some()),
+        (413, has_body),
+        (422, path.contains('{') || has_body),
         (429, true),
         (500, true),
         (502, of_host),
@@ -124,42 +150,63 @@ fn complete(path: &str, operation: &mut Operation) {
             answers.entry(status.to_string()).or_insert(described.into());
         }
     }
+}
+
+fn add_parameters(path: &str, operation: &mut Operation) {
     let names = path.split('{').skip(1).filter_map(|part| part.split('}').next());
     let tag = operation.tags.iter().flatten().next().map_or("", String::as_str);
-    let mut parameters: Vec<RefOr<Parameter>> =
-        names.map(|name| path_parameter(tag, name).into()).collect();
+    let tag = if path.contains("/nics/") { "interfaces" } else { tag };
+    let mut all: Vec<Parameter> = names.map(|name| path_parameter(tag, name)).collect();
     // What the handler's types say of its path is less.
-    let in_path = |parameter: &RefOr<Parameter>| match parameter {
-        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Path,
-        RefOr::Ref(_) => false,
+    let given = operation.parameters.take().into_iter().flatten().filter_map(|given| match given {
+        RefOr::T(given) => (given.parameter_in != ParameterIn::Path).then_some(given),
+        RefOr::Ref(_) => None,
+    });
+    all.extend(given);
+    if is_work(operation) {
+        all.extend(Wait::into_params(|| Some(ParameterIn::Query)));
+        all.push(header("If-Match", IF_MATCH, Some(TAGS)));
+        all.push(header("Idempotency-Key", IDEMPOTENCY_KEY, Some("^[!-~]{1,128}$")));
+    }
+    if operation.responses.responses.contains_key("304") {
+        all.push(header("If-None-Match", IF_NONE_MATCH, None));
+    }
+    for parameter in &mut all {
+        if let Some(RefOr::T(Schema::Object(number))) = &mut parameter.schema {
+            limit(number);
+        }
+    }
+    operation.parameters = (!all.is_empty()).then(|| all.into_iter().map(Into::into).collect());
+}
+
+/// Says how large a number can be: there is no format for those without a sign.
+fn limit(number: &mut Object) {
+    let most = match &number.format {
+        Some(SchemaFormat::KnownFormat(KnownFormat::Int32)) => u32::MAX as usize,
+        Some(SchemaFormat::KnownFormat(KnownFormat::Int64)) => usize::MAX,
+        _ => return,
     };
-    parameters
-        .extend(operation.parameters.take().into_iter().flatten().filter(|other| !in_path(other)));
-    if is_work {
-        parameters
-            .extend(Wait::into_params(|| Some(ParameterIn::Query)).into_iter().map(Into::into));
-        parameters.push(header("If-Match", IF_MATCH).into());
-        parameters.push(header("Idempotency-Key", IDEMPOTENCY_KEY).into());
-    }
-    if answers.contains_key("304") {
-        parameters
-            .push(header("If-None-Match", "The `ETag` of an answer that the caller has").into());
-    }
-    operation.parameters = (!parameters.is_empty()).then_some(parameters);
+    number.maximum.get_or_insert(most.into());
 }
 
 const IF_MATCH: &str = "The `ETag` of the guest as it was read: the change is refused with 412 \
     when it has changed since";
+const IF_NONE_MATCH: &str = "The `ETag` of an answer that the caller has";
 const IDEMPOTENCY_KEY: &str = "1 to 128 printable characters: the same request with the same key \
     is done once";
 
-fn header(name: &str, description: &str) -> Parameter {
+/// `*` or entity tags (RFC 9110, 13.1.1).
+const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#;
+
+fn header(name: &str, description: &str, pattern: Option<&str>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(description))
-        .schema(Some(ObjectBuilder::new().schema_type(SchemaType::new(Type::String))))
+        .schema(Some(
+            ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).pattern(pattern),
+        ))
         .build()
 }
 
@@ -178,6 +225,7 @@ fn path_parameter(tag: &str, name: &str) -> Parameter {
         ("name", _) => ("Name", component("ResourceName")),
         ("arch", _) => ("Architecture", component("Arch")),
         ("target", _) => ("Target of a disk or drive", component("TargetName")),
+        ("device", "interfaces") => ("Address of the interface", component("MacAddress")),
         ("device", "devices") => {
             ("Target of a disk or drive, or address of an interface", text().into())
         }

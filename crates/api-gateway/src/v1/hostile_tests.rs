@@ -185,6 +185,9 @@ async fn bodies_that_are_none_are_told_from_bodies_with_bad_values() {
     assert_eq!(send(json, b"\xff\xfe".to_vec()).await, 400);
     assert_eq!(send("text/plain", b"{}".to_vec()).await, 400);
     assert_eq!(send(json, b"[]".to_vec()).await, 422);
+    // Fields in their order would be enough for serde.
+    assert_eq!(send(json, b"[\"i\", \"/i\"]".to_vec()).await, 422);
+    assert_eq!(send(json, b"{\"name\":\"i\",\"path\":\"/i\"}".to_vec()).await, 201);
     assert_eq!(
         send(json, b"{\"name\":\"i\",\"path\":\"/i\",\"owner\":\"me\"}".to_vec()).await,
         422

@@ -7,6 +7,7 @@ use vmmgr_common::api::host::HostInfo;
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::HostId;
 
+use super::body::Json;
 use crate::app::App;
 use crate::app::hosts::{HostRecord, HostStatus};
 use crate::auth::{Caller, ManageRecords, ReadFleet};
@@ -14,9 +15,14 @@ use crate::auth::{Caller, ManageRecords, ReadFleet};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewHost {
+    /// As its agent's certificate has it.
     name: HostId,
+    /// `https://address:port` of its agent.
+    #[schema(max_length = 2000, pattern = "^https://")]
     url: String,
+    /// For people, a line.
     #[serde(default)]
+    #[schema(max_length = 1000)]
     description: String,
 }
 
@@ -66,7 +72,7 @@ pub(super) async fn capabilities(
 pub(super) async fn add(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
-    host: web::Json<NewHost>,
+    host: Json<NewHost>,
 ) -> Result<HttpResponse, Problem> {
     let NewHost { name, url, description } = host.into_inner();
     let record = HostRecord { name, url, description, info: None, modified: String::new() };

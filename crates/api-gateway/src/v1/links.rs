@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 
+use super::body::Json;
 use super::vms::{VmPath, place};
 use crate::app::App;
 use crate::app::links::{LinkRecord, LinkStatus, LinkWish};
@@ -23,9 +24,15 @@ pub(super) struct NewLink {
     /// What it allows; everything that a link can when absent.
     #[serde(default)]
     verbs: BTreeSet<LinkVerb>,
+    /// For people, a line.
     #[serde(default)]
+    #[schema(max_length = 200)]
     label: String,
+    /// Life; ten days when absent.
+    #[schema(minimum = 1)]
     expires_in_seconds: Option<u64>,
+    /// How often it can change something or open a console; without end when absent.
+    #[schema(minimum = 1, maximum = 10000)]
     uses: Option<u32>,
 }
 
@@ -38,6 +45,7 @@ struct MadeLink {
     token: String,
     /// The link as it follows `/user/vm/<verb>/`.
     path: String,
+    /// Page that takes the token.
     page: &'static str,
 }
 
@@ -50,7 +58,7 @@ pub(super) async fn create(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<NewLink>,
+    body: Json<NewLink>,
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;
     let NewLink { verbs, label, expires_in_seconds, uses } = body.into_inner();

@@ -9,6 +9,7 @@ mod api_tokens;
 mod audit;
 #[cfg(test)]
 mod audit_tests;
+mod body;
 mod console;
 mod devices;
 pub(crate) mod document;
@@ -40,7 +41,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, LINK};
 use actix_web::web;
 use utoipa::openapi::{HttpMethod, OpenApi};
+use vmmgr_common::api::disk::TargetName;
+use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::Problem;
+use vmmgr_common::ids::{ConsoleSessionId, HostId, MacAddress, OperationId, ResourceName, VmId};
 use vmmgr_common::server::Routes;
 
 pub(crate) use devices::device_ref;
@@ -74,7 +78,10 @@ macro_rules! operations {
                 license(name = "Apache-2.0", identifier = "Apache-2.0"),
             ),
             paths($($room::$handler),*),
-            components(schemas(Problem)),
+            // What stands in failures and in paths.
+            components(schemas(
+                Problem, HostId, VmId, OperationId, ConsoleSessionId, MacAddress, ResourceName, Arch, TargetName,
+            )),
             modifiers(&Shared),
             security(("bearer" = [])),
             tags(

@@ -22,12 +22,12 @@ pub(super) struct Filter {
     vm: Option<VmId>,
     /// Operations of a page; 1000 at most.
     #[serde(default = "hundred")]
-    limit: usize,
+    limit: u32,
     /// Where the page before ended; opaque to callers, from its `Link`.
     page_token: Option<OperationId>,
 }
 
-const fn hundred() -> usize {
+const fn hundred() -> u32 {
     100
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn list(
     _: Caller<ReadFleet>,
     filter: web::Query<Filter>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = filter.limit.clamp(1, 1000);
+    let limit = filter.limit.clamp(1, 1000) as usize;
     let page = app.operations(filter.vm, filter.page_token, limit).await?;
     let mut answer = HttpResponse::Ok();
     if let Some(last) = page.last().filter(|_| page.len() == limit) {

@@ -7,6 +7,7 @@ use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::ResourceName;
 
+use super::body::Json;
 use crate::app::App;
 use crate::app::records::{ImageRecord, IsoRecord};
 use crate::auth::{Caller, ManageRecords, ReadFleet};
@@ -40,7 +41,7 @@ pub(super) async fn list_images(
 pub(super) async fn add_image(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
-    image: web::Json<ImageRecord>,
+    image: Json<ImageRecord>,
 ) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Created().json(app.add_image(image.into_inner()).await?))
 }
@@ -82,7 +83,7 @@ pub(super) async fn list_isos(
 pub(super) async fn add_iso(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
-    iso: web::Json<IsoRecord>,
+    iso: Json<IsoRecord>,
 ) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Created().json(app.add_iso(iso.into_inner()).await?))
 }

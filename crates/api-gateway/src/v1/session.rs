@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
 
+use super::body::Json;
 use crate::app::App;
 use crate::auth::password::{self, User};
 use crate::auth::{Caller, ReadFleet, Role};
@@ -16,15 +17,19 @@ use crate::watch;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
+    /// Name of the account.
     username: String,
+    /// Its password.
     #[schema(value_type = String, format = Password)]
     password: Secret<String>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Session {
+    /// For `Authorization: Bearer <token>`.
     #[schema(value_type = String, format = Password)]
     token: Secret<String>,
+    /// `Bearer`.
     token_type: &'static str,
     /// Seconds.
     expires_in: u64,
@@ -40,7 +45,9 @@ pub(super) struct Version {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Me {
+    /// Name of the account.
     username: String,
+    /// What it may do.
     role: Role,
     /// Seconds since 1970.
     expires: u64,
@@ -54,7 +61,7 @@ pub(super) struct Me {
 pub(super) async fn login(
     app: web::Data<App>,
     request: HttpRequest,
-    login: web::Json<Login>,
+    login: Json<Login>,
 ) -> Result<web::Json<Session>, Problem> {
     let Login { username, password } = login.into_inner();
     // The bucket's key is cut: a long name must not fill the memory.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{Header as _, IF_MATCH, IfMatch, LOCATION};
+use actix_web::http::header::{IF_MATCH, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, IntoResponses};
@@ -66,20 +66,43 @@ pub(super) fn submission<B: Serialize>(
     Ok(Submission { key, digest: digest(&asked), wait, versions: versions(request)? })
 }
 
-/// `If-Match`; none when there is no such header, or when it takes any version. Weak tags and
-/// what is no tag match nothing.
+/// `If-Match`; none when there is no such header, or when it takes any version. Weak tags match
+/// nothing (RFC 9110, 13.1.1); what is no tag is refused, or a caller who forgot the quotes would read
+/// the guest again for ever.
 fn versions(request: &HttpRequest) -> Result<Option<Vec<String>>, Problem> {
-    if !request.headers().contains_key(IF_MATCH) {
-        return Ok(None);
-    }
-    let unreadable =
-        |_| Problem::new(ErrorCode::MalformedRequest, "If-Match: expected `*` or tags in quotes");
-    Ok(match IfMatch::parse(request).map_err(unreadable)? {
-        IfMatch::Any => None,
-        IfMatch::Items(tags) => {
-            Some(tags.iter().filter(|tag| !tag.weak).map(|tag| tag.tag().to_owned()).collect())
+    let mut found = Vec::new();
+    for line in request.headers().get_all(IF_MATCH) {
+        let line = line.to_str().unwrap_or_default().trim();
+        if line == "*" {
+            return Ok(None);
         }
-    })
+        found.extend(tags(line).ok_or_else(|| {
+            let detail = "If-Match: expected `*` or tags in quotes";
+            Problem::new(ErrorCode::MalformedRequest, detail)
+        })?);
+    }
+    let strong = found.into_iter().filter(|(weak, _)| !weak).map(|(_, tag)| tag.to_owned());
+    Ok(request.headers().contains_key(IF_MATCH).then(|| strong.collect()))
+}
+
+/// `"a", W/"b"`: whether each tag is weak, and what is between its quotes.
+fn tags(line: &str) -> Option<Vec<(bool, &str)>> {
+    let (mut rest, mut found) = (line, Vec::new());
+    loop {
+        let (weak, quoted) = match rest.strip_prefix("W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, rest),
+        };
+        let (tag, behind) = quoted.strip_prefix('"')?.split_once('"')?;
+        if !tag.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        found.push((weak, tag));
+        match behind.trim_start() {
+            "" => return Some(found),
+            more => rest = more.strip_prefix(',')?.trim_start(),
+        }
+    }
 }
 
 /// Hands the work in: 202 with the operation's place, 200 when it has ended, its problem if it failed.
@@ -101,6 +124,24 @@ fn answer(record: OperationRecord) -> Result<HttpResponse, Problem> {
                 if state.is_final() { HttpResponse::Ok() } else { HttpResponse::Accepted() };
             let place = format!("/v1/operations/{}", record.operation.id);
             Ok(answer.insert_header((LOCATION, place)).json(record))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tags;
+
+    #[test]
+    fn tags_are_read_as_the_standard_has_them() {
+        assert_eq!(tags("\"a\""), Some(vec![(false, "a")]));
+        assert_eq!(tags("\"\""), Some(vec![(false, "")]));
+        let several = tags("\"a,b\" , W/\"c\",\"d\"");
+        assert_eq!(several, Some(vec![(false, "a,b"), (true, "c"), (false, "d")]));
+        for bad in
+            ["", "a", "\"a", "a\"", "\"a\" \"b\"", "\"a\",", "\"a b\"", "w/\"a\"", "*, \"a\""]
+        {
+            assert_eq!(tags(bad), None, "{bad}");
         }
     }
 }

@@ -4,6 +4,7 @@ use actix_web::web;
 use utoipa::ToSchema;
 use vmmgr_common::error::Problem;
 
+use super::body::Json;
 use crate::app::App;
 use crate::app::transfer::{Files, Finding};
 use crate::auth::{Caller, ManageRecords};
@@ -14,22 +15,22 @@ use crate::auth::{Caller, ManageRecords};
 #[expect(dead_code, reason = "describes `Files`")]
 struct RecordFiles {
     /// Hosts.
-    #[schema(rename = "hosts.json", value_type = Vec<Object>, required = false)]
+    #[schema(rename = "hosts.json", value_type = Vec<Value>, required = false)]
     hosts: (),
     /// Devices of hosts; compared, never written.
-    #[schema(rename = "devices.json", value_type = Vec<Object>, required = false)]
+    #[schema(rename = "devices.json", value_type = Vec<Value>, required = false)]
     devices: (),
     /// Gold images.
-    #[schema(rename = "golds.json", value_type = Vec<Object>, required = false)]
+    #[schema(rename = "golds.json", value_type = Vec<Value>, required = false)]
     golds: (),
     /// ISOs.
-    #[schema(rename = "iso.json", value_type = Vec<Object>, required = false)]
+    #[schema(rename = "iso.json", value_type = Vec<Value>, required = false)]
     iso: (),
     /// Addresses.
-    #[schema(rename = "ippool.json", value_type = Vec<Object>, required = false)]
+    #[schema(rename = "ippool.json", value_type = Vec<Value>, required = false)]
     ippool: (),
     /// Guests; compared, never written.
-    #[schema(rename = "guests.json", value_type = Vec<Object>, required = false)]
+    #[schema(rename = "guests.json", value_type = Vec<Value>, required = false)]
     guests: (),
     /// Help texts of template variables.
     #[schema(rename = "vars.json", value_type = Object, required = false)]
@@ -56,7 +57,7 @@ pub(super) async fn export(
 pub(super) async fn import(
     app: web::Data<App>,
     _: Caller<ManageRecords>,
-    files: web::Json<Files>,
+    files: Json<Files>,
 ) -> Result<web::Json<Vec<Finding>>, Problem> {
     Ok(web::Json(app.import(&files).await?))
 }

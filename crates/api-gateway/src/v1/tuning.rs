@@ -10,6 +10,7 @@ use vmmgr_common::api::tuning::{DiskUsage, DomainChange, NicStats};
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, MacAddress, ResourceName, VmId};
 
+use super::body::Json;
 use super::submit::{Submitted, submission, submit};
 use super::vms::{VmPath, place};
 use crate::app::App;
@@ -26,6 +27,7 @@ fn part(path: &PartPath) -> Result<(HostId, VmId), Problem> {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resize {
+    /// New virtual size; a smaller one than now is refused.
     size: DiskSize,
 }
 
@@ -41,7 +43,7 @@ pub(super) async fn configure(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<DomainChange>,
+    body: Json<DomainChange>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;
@@ -77,7 +79,7 @@ pub(super) async fn create_snapshot(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<SnapshotCreate>,
+    body: Json<SnapshotCreate>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;
@@ -151,7 +153,7 @@ pub(super) async fn resize_disk(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: PartPath,
-    body: web::Json<Resize>,
+    body: Json<Resize>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let ((host, vm), target) = (part(&path)?, TargetName::parse(&path.2)?);

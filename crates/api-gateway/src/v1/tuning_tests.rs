@@ -43,8 +43,11 @@ async fn a_change_of_what_was_read_is_refused_when_it_was_changed_since() {
     assert_eq!(change(&first, "one").await.0, 200);
     assert_ne!(tag().await, first);
     let weak = format!("W/{}", tag().await);
-    for stale in [&*first, &*weak, "\"\"", "nonsense"] {
+    for stale in [&*first, &*weak, "\"\""] {
         assert_eq!(change(stale, "two").await, (412, "precondition_failed".into()), "{stale}");
+    }
+    for bad in ["nonsense", "", "\"a\" b", "\\:"] {
+        assert_eq!(change(bad, "two").await, (400, "malformed_request".into()), "{bad}");
     }
     assert_eq!(works(&stack).len(), 1, "what is refused does not arrive");
     assert_eq!(change(&format!("{first}, {}", tag().await), "two").await.0, 200);

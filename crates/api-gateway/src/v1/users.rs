@@ -9,6 +9,7 @@ use vmmgr_common::error::Problem;
 use vmmgr_common::ids::ResourceName;
 use vmmgr_common::secret::Secret;
 
+use super::body::Json;
 use super::session::Session;
 use crate::app::App;
 use crate::app::users::{UserChange, UserView};
@@ -17,18 +18,23 @@ use crate::auth::{Caller, ManageAccounts, ReadFleet, Role};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
+    /// Login name.
     name: ResourceName,
+    /// What it may do.
     role: Role,
-    #[schema(value_type = String, format = Password)]
+    /// 10 characters at least, 1024 bytes at most.
+    #[schema(value_type = String, format = Password, min_length = 10, max_length = 1024)]
     password: Secret<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPassword {
+    /// The present one.
     #[schema(value_type = String, format = Password)]
     old: Secret<String>,
-    #[schema(value_type = String, format = Password)]
+    /// 10 characters at least, 1024 bytes at most; all sessions of the account end.
+    #[schema(value_type = String, format = Password, min_length = 10, max_length = 1024)]
     new: Secret<String>,
 }
 
@@ -52,7 +58,7 @@ pub(super) async fn list(
 pub(super) async fn add(
     app: web::Data<App>,
     who: Caller<ManageAccounts>,
-    user: web::Json<NewUser>,
+    user: Json<NewUser>,
 ) -> Result<HttpResponse, Problem> {
     let NewUser { name, role, password } = user.into_inner();
     let added = app.add_user(&name, role, password).await?;
@@ -69,7 +75,7 @@ pub(super) async fn change(
     app: web::Data<App>,
     who: Caller<ManageAccounts>,
     name: web::Path<String>,
-    change: web::Json<UserChange>,
+    change: Json<UserChange>,
 ) -> Result<web::Json<UserView>, Problem> {
     let name = ResourceName::parse(&name)?;
     let changed = app.change_user(name.as_str(), change.into_inner()).await?;
@@ -101,7 +107,7 @@ pub(super) async fn remove(
 pub(super) async fn change_password(
     app: web::Data<App>,
     who: Caller<ReadFleet>,
-    password: web::Json<NewPassword>,
+    password: Json<NewPassword>,
 ) -> Result<web::Json<Session>, Problem> {
     let NewPassword { old, new } = password.into_inner();
     app.attempts.take(&who.identity.user, Instant::now())?;

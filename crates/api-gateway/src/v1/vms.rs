@@ -15,6 +15,7 @@ use vmmgr_common::api::seed::{BootTrace, Reseed, SeedPreview, SeedSpec};
 use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, ResourceName, VmId};
 
+use super::body::Json;
 use super::submit::{Submitted, submission, submit};
 use crate::app::App;
 use crate::app::operations::now;
@@ -26,28 +27,49 @@ use crate::listing;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VmCreate {
+    /// 1 to 63 characters; libvirt's name is this and the id.
     name: ResourceName,
+    /// For people.
     #[serde(default)]
+    #[schema(max_length = 1000)]
     description: String,
+    /// The host's own when absent.
     arch: Option<Arch>,
+    /// Domain template on the host; the architecture's built-in when absent.
     template: Option<ResourceName>,
+    /// Values for variables that the template declares; others are refused.
     #[serde(default)]
     variables: BTreeMap<String, String>,
+    /// Virtual CPUs at start, up to `vcpus_max`.
     #[serde(default = "one")]
+    #[schema(minimum = 1, maximum = 512)]
     vcpus: u32,
+    /// Virtual CPUs that can be plugged in; as many as `vcpus` when absent.
+    #[schema(minimum = 1, maximum = 512)]
     vcpus_max: Option<u32>,
+    /// Memory at start, up to `memory_mib_max`.
     #[serde(default = "gibibyte")]
+    #[schema(minimum = 16, maximum = 16777216)]
     memory_mib: u64,
+    /// Memory that can be plugged in; as much as `memory_mib` when absent.
+    #[schema(minimum = 16, maximum = 16777216)]
     memory_mib_max: Option<u64>,
+    /// BIOS, and UEFI on aarch64, when absent.
     firmware: Option<Firmware>,
+    /// A TPM 2.0 of the guest's own.
     #[serde(default)]
     tpm: bool,
+    /// The screen.
     #[serde(default)]
     graphics: Graphics,
+    /// libvirt's CPU model, `host-model`, `host-passthrough` or `maximum`; the best that the host gives when absent.
     cpu_model: Option<ResourceName>,
+    /// Machine type; `q35` or `virt` when absent.
     machine: Option<ResourceName>,
+    /// How the seed reaches the guest.
     #[serde(default)]
     seed_mode: SeedMode,
+    /// What cloud-init is told.
     #[serde(default)]
     seed: SeedSpec,
 }
@@ -122,7 +144,7 @@ pub(super) async fn create(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     host: web::Path<String>,
-    body: web::Json<VmCreate>,
+    body: Json<VmCreate>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let host = HostId::parse(&host)?;
@@ -282,7 +304,7 @@ pub(super) async fn put_seed(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<SeedSpec>,
+    body: Json<SeedSpec>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;
@@ -303,7 +325,7 @@ pub(super) async fn reseed(
     app: web::Data<App>,
     who: Caller<ManageVms>,
     path: VmPath,
-    body: web::Json<Reseed>,
+    body: Json<Reseed>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (host, vm) = place(&path)?;

@@ -34,5 +34,6 @@ pub struct SnapshotCreate {
     pub name: ResourceName,
     /// For people; up to 1000 characters.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     pub description: String,
 }

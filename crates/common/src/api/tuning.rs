@@ -13,12 +13,15 @@ use crate::ids::MacAddress;
 pub struct DomainChange {
     /// Virtual CPUs. At once up to the guest's maximum; above it from its next start on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 512))]
     pub vcpus: Option<u32>,
     /// Memory in MiB. At once up to the guest's maximum; above it from its next start on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 16, maximum = 16777216))]
     pub memory_mib: Option<u64>,
     /// For people; up to 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     pub description: Option<String>,
     /// Start it with the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
