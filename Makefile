@@ -40,6 +40,10 @@ host-test: build ## certificates, TLS, hook and pools with a real libvirtd, in a
 docker-test: build ## build the images of docker/ and boot a guest through them (root, minutes, not in `test`)
 	tools/docker-test
 
+.PHONY: openapi-test
+openapi-test: ## the API of a running stack against its OpenAPI document (`tools/setup openapi` first; root)
+	tools/openapi-test
+
 .PHONY: bench
 bench: ## measure against the peers (NAME=... for one; `tools/setup bench` first)
 	tools/bench/run $(NAME)
