@@ -89,7 +89,13 @@ struct OperationFeed {
 }
 
 impl OperationFeed {
-    async fn next(&mut self) -> Option<OperationEvent> {
+    /// What is new, as a line; an empty one where nothing was for a while, because a step may take long.
+    async fn next(&mut self) -> Option<Bytes> {
+        let event = tokio::time::timeout(HEARTBEAT, self.event()).await;
+        event.map_or(Some(Bytes::from_static(b"\n")), |event| event.map(|event| line(&event)))
+    }
+
+    async fn event(&mut self) -> Option<OperationEvent> {
         while !self.over {
             let fresh = {
                 let view = self.view.borrow_and_update();
@@ -123,8 +129,8 @@ pub(super) async fn operation_events(
         return Ok(ndjson(
             draining,
             stream::unfold(feed, |mut feed| async move {
-                let event = feed.next().await?;
-                Some((Ok(line(&event)), feed))
+                let text = feed.next().await?;
+                Some((Ok(text), feed))
             }),
         ));
     }

@@ -12,7 +12,7 @@ use super::super::storage::{PoolInfo, Storage, VolumeInfo};
 use super::FakeHypervisor;
 use crate::domain::rbd::RbdPool;
 use crate::storage::image::Base;
-use crate::storage::volume::Fill;
+use crate::storage::volume::{Fill, Tell};
 
 /// A volume of a Ceph pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,13 @@ impl Storage for FakeHypervisor {
 /// In the place of qemu-img; fails as the call `fill`.
 #[async_trait]
 impl Fill for FakeHypervisor {
-    async fn fill(&self, _: &Base, pool: &RbdPool, image: &str) -> Result<(), Problem> {
+    async fn fill(
+        &self,
+        _: &Base,
+        pool: &RbdPool,
+        image: &str,
+        _: Tell<'_>,
+    ) -> Result<(), Problem> {
         let place = (pool.name.as_str(), image);
         self.on_volume("fill", place, |volume| volume.filled = true)
             .map_err(|error| Problem::new(ErrorCode::Internal, error.to_string()))

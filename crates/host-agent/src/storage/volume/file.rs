@@ -63,7 +63,7 @@ impl Files {
         check_holds(base, size)?;
         let (path, fresh) = self.places(path)?;
         progress(format!("copying {} MiB", base.virtual_size >> 20));
-        let made = copy_and_grow(base, &fresh, size).await;
+        let made = copy_and_grow(base, &fresh, size, progress).await;
         let made = match made {
             Ok(()) => settle(&fresh, &path).await,
             Err(problem) => Err(problem),
@@ -187,11 +187,16 @@ impl Store for Files {
     }
 }
 
-async fn copy_and_grow(base: &Base, fresh: &Path, size: DiskSize) -> Result<(), Problem> {
+async fn copy_and_grow(
+    base: &Base,
+    fresh: &Path,
+    size: DiskSize,
+    progress: Tell<'_>,
+) -> Result<(), Problem> {
     let (from, to) = (base.path.to_string_lossy(), fresh.to_string_lossy());
     let format = base.format.as_str();
-    qemu_img::run(&["convert", "-q", "-f", format, "-O", "raw", "-m", "1", "-W", "--", &from, &to])
-        .await?;
+    let args = ["-f", format, "-O", "raw", "-m", "1", "-W", "--", &from, &to];
+    qemu_img::convert(&args, None, progress).await?;
     qemu_img::run(&["resize", "-q", "-f", "raw", "--", &to, &size.bytes().to_string()]).await
 }
 

@@ -36,7 +36,13 @@ const TRY_EVERY: Duration = Duration::from_millis(500);
 #[async_trait]
 pub(crate) trait Fill: Send + Sync {
     /// `image` is at least as large as `base`.
-    async fn fill(&self, base: &Base, pool: &RbdPool, image: &str) -> Result<(), Problem>;
+    async fn fill(
+        &self,
+        base: &Base,
+        pool: &RbdPool,
+        image: &str,
+        progress: Tell<'_>,
+    ) -> Result<(), Problem>;
 }
 
 /// [`Fill`] by qemu-img.
@@ -44,7 +50,13 @@ pub(crate) struct QemuImg(pub(crate) Arc<dyn Hypervisor>);
 
 #[async_trait]
 impl Fill for QemuImg {
-    async fn fill(&self, base: &Base, pool: &RbdPool, image: &str) -> Result<(), Problem> {
+    async fn fill(
+        &self,
+        base: &Base,
+        pool: &RbdPool,
+        image: &str,
+        progress: Tell<'_>,
+    ) -> Result<(), Problem> {
         let key = self.0.secret_value(pool.secret).await.map_err(|error| {
             Problem::from(error).hint(format!(
                 "libvirt must tell the agent the key of `{}`: define its secret with private='no'",
@@ -53,13 +65,13 @@ impl Fill for QemuImg {
         })?;
         let (from, to) = (base.path.to_string_lossy(), pool.target(image, "key"));
         let args = [
-            &["convert", "-q", "-m", "1", "-W", "-f", base.format.as_str()][..],
+            &["-m", "1", "-W", "-f", base.format.as_str()][..],
             &["-n", "--target-is-zero", "--target-image-opts"][..],
             &["--object", "secret,id=key,format=base64,file=/dev/stdin", "--", &from, &to][..],
         ]
         .concat();
         let input = Secret::new(STANDARD.encode(key.expose()).into_bytes());
-        qemu_img::run_with(&args, input).await
+        qemu_img::convert(&args, Some(input), progress).await
     }
 }
 
@@ -133,7 +145,7 @@ impl Store for RbdImages {
         self.hypervisor.create_volume(pool, image, new.size.bytes()).await?;
         let Some(base) = new.base else { return Ok(()) };
         progress(format!("copying {} MiB to Ceph", base.virtual_size >> 20));
-        self.fill.fill(base, &self.pool, image).await
+        self.fill.fill(base, &self.pool, image, progress).await
     }
 
     async fn grow(&self, source: &str, size: DiskSize) -> Result<(), Problem> {
