@@ -1,4 +1,4 @@
-.PHONY: help setup build ui demo up down status test unit e2e host-test docker-test check
+.PHONY: help setup build ui demo up down status test unit e2e host-test docker-test rbd-test check
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -39,6 +39,9 @@ host-test: build ## certificates, TLS, hook and pools with a real libvirtd, in a
 
 docker-test: build ## build the images of docker/ and boot a guest through them (root, minutes, not in `test`)
 	tools/docker-test
+
+rbd-test: build ## guests with disks on a real Ceph of its own (root, minutes, not in `test`)
+	tools/rbd-test
 
 .PHONY: openapi-test
 openapi-test: ## the API of a running stack against its OpenAPI document (`tools/setup openapi` first; root)
