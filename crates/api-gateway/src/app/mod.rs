@@ -77,6 +77,7 @@ impl App {
         tls: TlsFiles,
     ) -> Result<Self, Problem> {
         let app = Self {
+            consoles: consoles::Consoles::new(store.clone()),
             store,
             tokens,
             attempts: Attempts::default(),
@@ -86,7 +87,6 @@ impl App {
             api_tokens: ApiTokens::default(),
             audit: audit::Audit::default(),
             fleet: Fleet::default(),
-            consoles: consoles::Consoles::default(),
             tls,
             open: Mutex::default(),
             agents: RwLock::default(),

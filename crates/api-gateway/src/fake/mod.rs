@@ -127,13 +127,19 @@ impl Stack {
     /// Starts both, registers `host01` and puts one guest on it.
     pub(crate) async fn with_guest() -> (Self, VmId) {
         let stack = Self::start().await;
-        let vm = VmId::new();
+        let vm = stack.add_guest().await;
+        (stack, vm)
+    }
+
+    /// Its host, and a guest there.
+    pub(crate) async fn add_guest(&self) -> VmId {
+        let (stack, vm) = (self, VmId::new());
         stack.host.lock().unwrap().domains.insert(vm, guest(vm));
         stack.changed.send_modify(|generation| *generation += 1);
         let (status, body) = stack.add_host().await;
         assert_eq!(status, 201, "{body}");
         stack.until(async || stack.app.fleet.knows(vm)).await;
-        (stack, vm)
+        vm
     }
 
     async fn listening(&self) -> bool {

@@ -51,6 +51,8 @@ pub(crate) enum Table {
     HookReports,
     /// Tokens for scripts, by their digest.
     ApiTokens,
+    /// Console tickets and resume secrets, by `chain/kind/digest`.
+    ConsoleTickets,
     /// The audit log, by number.
     Audit,
     /// Help texts of template variables, by name.
@@ -75,6 +77,7 @@ impl Table {
             Self::Reservations => "reservations",
             Self::HookReports => "hook_reports",
             Self::ApiTokens => "api_tokens",
+            Self::ConsoleTickets => "console_tickets",
             Self::Audit => "audit",
             Self::Variables => "variables",
         }

@@ -79,7 +79,7 @@ pub(super) async fn end(
     who: Caller<ManageVms>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    app.end_console(&who.identity, ConsoleSessionId::parse(&id)?)?;
+    app.end_console(&who.identity, ConsoleSessionId::parse(&id)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -5,6 +5,7 @@ mod link_tests;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -20,27 +21,33 @@ use vmmgr_common::ids::{ConsoleSessionId, HostId, VmId};
 use vmmgr_common::secret::Secret;
 
 use self::registry::{Chain, Kept, Owner, Registry, refused};
+use self::tickets::Tickets;
 use super::App;
 use crate::auth::{Identity, LINK};
+use crate::store::Store;
 
 /// The websocket on the public site.
 const WEBSOCKET: &str = "/console/ws";
 /// What ends a session is looked for this often: well within the second that is promised.
 const KEEP_EVERY: Duration = Duration::from_millis(300);
 
-/// Consoles of this gateway.
+/// Between two rounds of forgetting tickets that nobody used.
+const FORGET_EVERY: u32 = 200;
+
+/// Consoles: tickets of all gateways, sessions as the proxies tell this one.
 pub(crate) struct Consoles {
     registry: Mutex<Registry>,
+    tickets: Tickets,
     events: broadcast::Sender<ConsoleEvent>,
 }
 
-impl Default for Consoles {
-    fn default() -> Self {
-        Self { registry: Mutex::default(), events: broadcast::channel(1024).0 }
-    }
-}
-
 impl Consoles {
+    /// None yet.
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        let (registry, tickets) = (Mutex::default(), Tickets::new(store));
+        Self { registry, tickets, events: broadcast::channel(1024).0 }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,12 +64,25 @@ impl Consoles {
     }
 
     /// Ends a session for good; false if there is none of that name.
-    fn end(&self, session: ConsoleSessionId, reason: &str) -> bool {
+    async fn end(&self, session: ConsoleSessionId, reason: &str) -> bool {
         let was = self.lock().end(session, Utc::now());
         if was {
             self.tell(session, reason);
+            self.break_chains().await;
         }
         was
+    }
+
+    /// Takes secrets of ended sessions out of the store; what fails is tried again by the keeper, and
+    /// is refused here meanwhile.
+    async fn break_chains(&self) {
+        let broken = self.lock().take_broken();
+        for chain in broken {
+            if let Err(problem) = self.tickets.break_chain(chain).await {
+                tracing::warn!(%problem, "secrets of an ended console stay for a moment");
+                self.lock().give_back(chain);
+            }
+        }
     }
 }
 
@@ -107,11 +127,11 @@ impl App {
         let chain = Chain::new(owner, (host.clone(), vm, name), (kind, mode), Utc::now());
         let user = &who.user;
         tracing::info!(user, host.id = %host, vm.id = %vm, kind = kind.as_str(), ?mode, "console.ticket");
-        self.ticket_of(chain, info.run)
+        self.ticket_of(chain, info.run).await
     }
 
-    fn ticket_of(&self, chain: Chain, run: String) -> Result<ConsoleTicket, Problem> {
-        let (ticket, expires) = self.consoles.lock().issue(chain.clone(), run, Utc::now())?;
+    async fn ticket_of(&self, chain: Chain, run: String) -> Result<ConsoleTicket, Problem> {
+        let (ticket, expires) = self.consoles.tickets.issue(chain.clone(), run, Utc::now()).await?;
         Ok(ConsoleTicket {
             websocket: WEBSOCKET.to_owned(),
             page: page(&chain, &ticket),
@@ -129,23 +149,28 @@ impl App {
     ) -> Result<ConsoleResumable, Problem> {
         let now = Utc::now();
         let (chain, run) = match &given {
-            ConsoleExchange::Ticket(ticket) => self.consoles.lock().use_ticket(ticket, now)?,
+            ConsoleExchange::Ticket(ticket) => {
+                self.consoles.tickets.use_ticket(ticket, now).await?
+            }
             ConsoleExchange::Resume(secret) => {
-                let chain = self.consoles.lock().look_up(secret, now).ok_or_else(refused)?;
+                let found = self.consoles.tickets.look_up(secret, now).await?;
+                let kept = found.filter(|chain| !self.consoles.lock().is_broken(chain));
+                let chain = kept.ok_or_else(refused)?;
                 // While the guest is off, the secret stays good for when it is back.
                 let info = self.agent(&chain.host)?.console_info(chain.vm).await?;
-                if !self.consoles.lock().use_resume(secret) {
+                if !self.consoles.tickets.use_resume(secret).await? {
                     return Err(refused());
                 }
                 (chain, info.run)
             }
         };
-        if !self.still_good(&chain.owner).await {
+        if self.consoles.lock().is_broken(&chain) || !self.still_good(&chain.owner).await {
             return Err(refused());
         }
         let (host, vm, name) = (chain.host.clone(), chain.vm, chain.name.clone());
-        let resume = self.consoles.lock().resume_secret(&chain);
-        Ok(ConsoleResumable { ticket: self.ticket_of(chain, run)?, resume, host, vm, name })
+        let resume = self.consoles.tickets.resume_secret(&chain, now).await?;
+        let ticket = self.ticket_of(chain, run).await?;
+        Ok(ConsoleResumable { ticket, resume, host, vm, name })
     }
 
     /// What a ticket is worth, once.
@@ -154,8 +179,8 @@ impl App {
         proxy: &str,
         given: ConsoleRedeem,
     ) -> Result<ConsoleGrant, Problem> {
-        let (chain, run) = self.consoles.lock().use_ticket(&given.ticket, Utc::now())?;
-        if !self.still_good(&chain.owner).await {
+        let (chain, run) = self.consoles.tickets.use_ticket(&given.ticket, Utc::now()).await?;
+        if self.consoles.lock().is_broken(&chain) || !self.still_good(&chain.owner).await {
             return Err(refused());
         }
         let agent_url = self.host(&chain.host).await?.record.url;
@@ -164,6 +189,7 @@ impl App {
         for other in granted.ended {
             self.consoles.tell(other, "taken over");
         }
+        self.consoles.break_chains().await;
         let chain = granted.chain;
         let user = chain.owner.user;
         tracing::info!(session.id = %granted.session, user, vm.id = %chain.vm, "console.open");
@@ -198,8 +224,12 @@ impl App {
     }
 
     /// Ends a session; its page does not come back by itself.
-    pub(crate) fn end_console(&self, who: &Identity, id: ConsoleSessionId) -> Result<(), Problem> {
-        if self.consoles.end(id, &format!("ended by {}", who.user)) {
+    pub(crate) async fn end_console(
+        &self,
+        who: &Identity,
+        id: ConsoleSessionId,
+    ) -> Result<(), Problem> {
+        if self.consoles.end(id, &format!("ended by {}", who.user)).await {
             return Ok(());
         }
         Err(Problem::new(ErrorCode::NoSuchConsole, format!("no console session {id}")))
@@ -238,13 +268,14 @@ impl App {
     async fn keep_consoles(&self) {
         let (kept, expired) = self.consoles.lock().keep(Utc::now());
         for session in expired {
-            self.consoles.end(session, "expired");
+            self.consoles.end(session, "expired").await;
         }
         for kept in kept {
             if let Some(reason) = self.overdue(&kept).await {
-                self.consoles.end(kept.id, reason);
+                self.consoles.end(kept.id, reason).await;
             }
         }
+        self.consoles.break_chains().await;
     }
 }
 
@@ -253,10 +284,15 @@ impl App {
 pub(crate) fn keep(app: &Arc<App>) {
     let app: Weak<App> = Arc::downgrade(app);
     tokio::spawn(async move {
-        loop {
+        for round in 1_u32.. {
             tokio::time::sleep(KEEP_EVERY).await;
             let Some(app) = app.upgrade() else { return };
             app.keep_consoles().await;
+            if round % FORGET_EVERY == 0
+                && let Err(problem) = app.consoles.tickets.forget_old(Utc::now()).await
+            {
+                tracing::warn!(%problem, "old console tickets are forgotten later");
+            }
         }
     });
 }

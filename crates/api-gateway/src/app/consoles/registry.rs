@@ -1,5 +1,5 @@
-//! Tickets, resume secrets and live sessions, in memory. Pure: time and randomness aside it does
-//! what it is told, and asks nobody.
+//! Live sessions and their chains, in memory: what the proxies tell. Pure: it does what it is told, and
+//! asks nobody.
 //!
 //! ```text
 //!  issue --> ticket --redeem--> session          one chain: one caller, guest, kind
@@ -10,19 +10,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use base64::Engine as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use vmmgr_common::api::console::{ConsoleKind, ConsoleMode, ConsoleSession, TICKET_SECONDS};
+use vmmgr_common::api::console::{ConsoleKind, ConsoleMode, ConsoleSession};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{ConsoleSessionId, HostId, VmId};
-use vmmgr_common::secret::Secret;
 
 /// A console that was opened this morning is not still open tomorrow.
 const CHAIN: TimeDelta = TimeDelta::hours(12);
-/// Tickets that may be out at a time: callers who only ask must not fill the memory.
-const MOST_TICKETS: usize = 20_000;
 /// Between a redeemed ticket and the first report with its session the agent opens the console.
 const OPENING: TimeDelta = TimeDelta::seconds(30);
 /// A proxy reports every 5 s; one that is silent this long has lost its sessions.
@@ -44,9 +39,11 @@ pub(crate) struct Owner {
 }
 
 /// What tickets of one page have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Chain {
-    id: ConsoleSessionId,
+    /// Its name.
+    pub(super) id: ConsoleSessionId,
     /// Who asked.
     pub(crate) owner: Owner,
     began: DateTime<Utc>,
@@ -83,18 +80,10 @@ impl Chain {
     }
 
     /// When its last session must end.
-    fn ends(&self) -> DateTime<Utc> {
+    pub(super) fn ends(&self) -> DateTime<Utc> {
         let token = DateTime::from_timestamp(self.owner.until, 0).unwrap_or(self.began);
         token.min(self.began + CHAIN)
     }
-}
-
-type Key = [u8; 32];
-
-struct Ticket {
-    chain: Chain,
-    run: String,
-    expires: DateTime<Utc>,
 }
 
 struct Live {
@@ -145,19 +134,12 @@ pub(crate) struct Kept {
 /// All consoles of this gateway.
 #[derive(Default)]
 pub(crate) struct Registry {
-    tickets: HashMap<Key, Ticket>,
-    resumes: HashMap<Key, Chain>,
     sessions: BTreeMap<ConsoleSessionId, Live>,
     ended: HashMap<ConsoleSessionId, DateTime<Utc>>,
-}
-
-fn key(secret: &Secret<String>) -> Key {
-    Sha256::digest(secret.expose().as_bytes()).into()
-}
-
-/// 256 random bits.
-fn fresh() -> Secret<String> {
-    Secret::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+    /// Chains of ended sessions: nothing is given for them any more.
+    broken: HashMap<ConsoleSessionId, DateTime<Utc>>,
+    /// Those whose secrets are still to be taken out of the store.
+    to_break: Vec<ConsoleSessionId>,
 }
 
 /// The same for every reason: who guesses learns nothing.
@@ -168,61 +150,24 @@ pub(super) fn refused() -> Problem {
 
 impl Registry {
     fn forget_old(&mut self, now: DateTime<Utc>) {
-        self.tickets.retain(|_, ticket| ticket.expires > now);
-        self.resumes.retain(|_, chain| chain.ends() > now);
         self.ended.retain(|_, at| *at + ENDED > now);
+        self.broken.retain(|_, at| *at + ENDED > now);
         self.sessions.retain(|_, live| live.heard + SILENCE > now);
     }
 
-    /// A ticket of `chain` for `run`, and when it ends.
-    pub(crate) fn issue(
-        &mut self,
-        chain: Chain,
-        run: String,
-        now: DateTime<Utc>,
-    ) -> Result<(Secret<String>, DateTime<Utc>), Problem> {
-        if self.tickets.len() >= MOST_TICKETS {
-            self.forget_old(now);
-        }
-        if self.tickets.len() >= MOST_TICKETS {
-            return Err(Problem::new(ErrorCode::RateLimited, "too many console tickets are out"));
-        }
-        let expires = (now + TimeDelta::seconds(TICKET_SECONDS.cast_signed())).min(chain.ends());
-        let ticket = fresh();
-        self.tickets.insert(key(&ticket), Ticket { chain, run, expires });
-        Ok((ticket, expires))
+    /// Whether a session of the chain was ended.
+    pub(crate) fn is_broken(&self, chain: &Chain) -> bool {
+        self.broken.contains_key(&chain.id)
     }
 
-    /// A secret that is worth the next ticket of `chain`. The others were ended by the first one
-    /// that took over; a page that comes back does not do it again.
-    pub(crate) fn resume_secret(&mut self, chain: &Chain) -> Secret<String> {
-        let mut chain = chain.clone();
-        if chain.mode == ConsoleMode::TakeOver {
-            chain.mode = ConsoleMode::Share;
-        }
-        let secret = fresh();
-        self.resumes.insert(key(&secret), chain);
-        secret
+    /// Chains whose secrets are still to be taken out of the store; they are the caller's now.
+    pub(crate) fn take_broken(&mut self) -> Vec<ConsoleSessionId> {
+        std::mem::take(&mut self.to_break)
     }
 
-    /// The chain of a resume secret, which stays good.
-    pub(crate) fn look_up(&self, secret: &Secret<String>, now: DateTime<Utc>) -> Option<Chain> {
-        self.resumes.get(&key(secret)).filter(|chain| chain.ends() > now).cloned()
-    }
-
-    /// Uses a resume secret up; false if somebody else just did.
-    pub(crate) fn use_resume(&mut self, secret: &Secret<String>) -> bool {
-        self.resumes.remove(&key(secret)).is_some()
-    }
-
-    /// Uses a ticket up.
-    pub(crate) fn use_ticket(
-        &mut self,
-        ticket: &Secret<String>,
-        now: DateTime<Utc>,
-    ) -> Result<(Chain, String), Problem> {
-        let found = self.tickets.remove(&key(ticket)).filter(|ticket| ticket.expires > now);
-        found.map(|ticket| (ticket.chain, ticket.run)).ok_or_else(refused)
+    /// Gives back what could not be taken out of the store.
+    pub(crate) fn give_back(&mut self, chain: ConsoleSessionId) {
+        self.to_break.push(chain);
     }
 
     /// A session of `chain`, which `proxy` will relay.
@@ -275,9 +220,9 @@ impl Registry {
     /// Ends a session and breaks its chain; false if there is none of that name.
     pub(crate) fn end(&mut self, id: ConsoleSessionId, now: DateTime<Utc>) -> bool {
         let Some(live) = self.sessions.remove(&id) else { return false };
-        self.tickets.retain(|_, ticket| ticket.chain.id != live.chain);
-        self.resumes.retain(|_, chain| chain.id != live.chain);
         self.ended.insert(id, now);
+        self.broken.insert(live.chain, now);
+        self.to_break.push(live.chain);
         true
     }
 

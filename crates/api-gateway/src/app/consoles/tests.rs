@@ -1,17 +1,21 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
-use vmmgr_common::api::console::{ConsoleKind, ConsoleMode, ConsoleSession};
+use vmmgr_common::api::console::{ConsoleExchange, ConsoleKind, ConsoleMode, ConsoleSession};
 use vmmgr_common::ids::{ConsoleSessionId, HostId, VmId};
 use vmmgr_common::mtls::Role as PeerRole;
 use vmmgr_common::secret::Secret;
 
 use super::registry::{Chain, Owner, Registry};
+use super::tickets::Tickets;
 use crate::auth::Role;
 use crate::fake::{Stack, read};
+use crate::store::Sqlite;
+use crate::store::conformance::Server;
 
 fn chain(user: &str, vm: VmId, mode: ConsoleMode, now: chrono::DateTime<Utc>) -> Chain {
     let until = (now + TimeDelta::hours(24)).timestamp();
@@ -21,47 +25,98 @@ fn chain(user: &str, vm: VmId, mode: ConsoleMode, now: chrono::DateTime<Utc>) ->
     Chain::new(owner, place, (ConsoleKind::Vnc, mode), now)
 }
 
-#[test]
-fn a_ticket_is_good_once_and_for_thirty_seconds() {
-    let (mut registry, now) = (Registry::default(), Utc::now());
-    let new = || chain("ada", VmId::new(), ConsoleMode::Share, now);
-    let (ticket, expires) = registry.issue(new(), "7".into(), now).unwrap();
-    assert!(ticket.expose().len() >= 43, "256 bits");
-    assert_eq!(expires, now + TimeDelta::seconds(30));
-    assert_eq!(registry.use_ticket(&ticket, now).unwrap().1, "7");
-    assert_eq!(registry.use_ticket(&ticket, now).unwrap_err().status, 401);
-    let (late, _) = registry.issue(new(), "7".into(), now).unwrap();
-    assert!(registry.use_ticket(&late, expires).is_err());
-    let never = Secret::new("x".repeat(43));
-    let reasons = registry.use_ticket(&never, now).unwrap_err();
-    assert_eq!(reasons, registry.use_ticket(&ticket, now).unwrap_err());
+fn tickets() -> Tickets {
+    Tickets::new(Arc::new(Sqlite::in_memory()))
 }
 
-#[test]
-fn tickets_that_nobody_uses_do_not_fill_the_memory() {
-    let (mut registry, now) = (Registry::default(), Utc::now());
-    let new = |at| chain("ada", VmId::new(), ConsoleMode::Share, at);
-    for _ in 0..20_000 {
-        registry.issue(new(now), "7".into(), now).unwrap();
+#[tokio::test]
+async fn a_ticket_is_good_once_and_for_thirty_seconds() {
+    let (tickets, now) = (tickets(), Utc::now());
+    let new = || chain("ada", VmId::new(), ConsoleMode::Share, now);
+    let (ticket, expires) = tickets.issue(new(), "7".into(), now).await.unwrap();
+    assert!(ticket.expose().len() >= 36 + 43, "256 bits");
+    assert_eq!(expires, now + TimeDelta::seconds(30));
+    assert_eq!(tickets.use_ticket(&ticket, now).await.unwrap().1, "7");
+    assert_eq!(tickets.use_ticket(&ticket, now).await.unwrap_err().status, 401);
+    let (late, _) = tickets.issue(new(), "7".into(), now).await.unwrap();
+    assert!(tickets.use_ticket(&late, expires).await.is_err());
+    let never = Secret::new("x".repeat(79));
+    let reasons = tickets.use_ticket(&never, now).await.unwrap_err();
+    assert_eq!(reasons, tickets.use_ticket(&ticket, now).await.unwrap_err());
+    for odd in ["", "x", "é".repeat(40).as_str(), "/t/", "%"] {
+        let odd = tickets.use_ticket(&Secret::new(odd.to_owned()), now).await;
+        assert_eq!(odd.unwrap_err(), reasons);
     }
-    assert_eq!(registry.issue(new(now), "7".into(), now).unwrap_err().status, 429);
+    // A resume secret is no ticket, and a ticket no resume secret.
+    let (ticket, _) = tickets.issue(new(), "7".into(), now).await.unwrap();
+    let resume = tickets.resume_secret(&new(), now).await.unwrap();
+    assert!(tickets.use_ticket(&resume, now).await.is_err());
+    assert!(!tickets.use_resume(&ticket).await.unwrap());
+    assert!(tickets.use_resume(&resume).await.unwrap());
+    assert!(!tickets.use_resume(&resume).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_ticket_that_many_gateways_are_shown_is_good_at_one() {
+    let server = Server::start();
+    let (one, now) = (Tickets::new(server.store().await), Utc::now());
+    let new = chain("ada", VmId::new(), ConsoleMode::Share, now);
+    let (ticket, _) = one.issue(new, "7".into(), now).await.unwrap();
+    let mut gateways = Vec::new();
+    for _ in 0..4 {
+        gateways.push(Tickets::new(server.store().await));
+    }
+    let shown = gateways.iter().map(|gateway| gateway.use_ticket(&ticket, now));
+    let worth = futures_util::future::join_all(shown).await;
+    assert_eq!(worth.iter().filter(|worth| worth.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn tickets_that_nobody_uses_do_not_fill_the_store() {
+    let (tickets, now) = (tickets().at_most(50), Utc::now());
+    let new = |at| chain("ada", VmId::new(), ConsoleMode::Share, at);
+    for _ in 0..50 {
+        tickets.issue(new(now), "7".into(), now).await.unwrap();
+    }
+    assert_eq!(tickets.issue(new(now), "7".into(), now).await.unwrap_err().status, 429);
     let later = now + TimeDelta::seconds(31);
-    registry.issue(new(later), "7".into(), later).unwrap();
+    tickets.issue(new(later), "7".into(), later).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chain_ends_after_half_a_day_with_the_login_or_when_it_is_broken() {
+    let (tickets, now) = (tickets(), Utc::now());
+    let ada = chain("ada", VmId::new(), ConsoleMode::TakeOver, now);
+    let secret = tickets.resume_secret(&ada, now).await.unwrap();
+    let worth = async |hours| tickets.look_up(&secret, now + TimeDelta::hours(hours)).await;
+    assert_eq!(worth(11).await.unwrap().unwrap().mode, ConsoleMode::Share);
+    assert!(worth(12).await.unwrap().is_none());
+    let mut short = ada.clone();
+    short.owner.until = (now + TimeDelta::seconds(10)).timestamp();
+    let (ticket, expires) = tickets.issue(short, "7".into(), now).await.unwrap();
+    assert!(expires <= now + TimeDelta::seconds(10));
+    assert!(tickets.use_ticket(&ticket, now + TimeDelta::seconds(11)).await.is_err());
+    let (ticket, _) = tickets.issue(ada.clone(), "7".into(), now).await.unwrap();
+    let bob = chain("bob", VmId::new(), ConsoleMode::Share, now);
+    let (other, _) = tickets.issue(bob, "7".into(), now).await.unwrap();
+    tickets.break_chain(ada.id).await.unwrap();
+    assert!(worth(0).await.unwrap().is_none());
+    assert!(tickets.use_ticket(&ticket, now).await.is_err());
+    assert!(tickets.use_ticket(&other, now).await.is_ok());
 }
 
 #[test]
 fn taking_over_ends_the_others_and_they_do_not_come_back() {
     let (mut registry, now, vm) = (Registry::default(), Utc::now(), VmId::new());
     let ada = chain("ada", vm, ConsoleMode::TakeOver, now);
-    let secret = registry.resume_secret(&ada);
-    assert_eq!(registry.look_up(&secret, now).unwrap().mode, ConsoleMode::Share);
-    let first = registry.begin((ada, "7".into()), ("p", String::new()), now).unwrap();
+    let first = registry.begin((ada.clone(), "7".into()), ("p", String::new()), now).unwrap();
     let elsewhere = chain("eve", VmId::new(), ConsoleMode::Share, now);
     let other = registry.begin((elsewhere, "7".into()), ("p", String::new()), now).unwrap();
     let bob = chain("bob", vm, ConsoleMode::TakeOver, now);
     let second = registry.begin((bob, "7".into()), ("p", String::new()), now).unwrap();
     assert_eq!(second.ended, [first.session]);
-    assert!(registry.look_up(&secret, now).is_none() && !registry.use_resume(&secret));
+    assert!(registry.is_broken(&ada));
+    assert_eq!(registry.take_broken(), [ada.id]);
     let told = registry.sessions(None).into_iter().map(|s| s.id).collect::<Vec<_>>();
     assert_eq!(told, [other.session, second.session]);
     // Should the event be lost, the next report ends it.
@@ -71,26 +126,11 @@ fn taking_over_ends_the_others_and_they_do_not_come_back() {
 }
 
 #[test]
-fn a_chain_ends_after_half_a_day_or_with_the_login() {
-    let (mut registry, now) = (Registry::default(), Utc::now());
-    let ada = chain("ada", VmId::new(), ConsoleMode::Share, now);
-    let secret = registry.resume_secret(&ada);
-    let granted = registry.begin((ada.clone(), "7".into()), ("p", String::new()), now).unwrap();
-    assert_eq!(granted.ends, now + TimeDelta::hours(12));
-    assert!(registry.look_up(&secret, now + TimeDelta::hours(11)).is_some());
-    assert!(registry.look_up(&secret, now + TimeDelta::hours(12)).is_none());
-    let mut short = ada;
-    short.owner.until = (now + TimeDelta::seconds(10)).timestamp();
-    let (ticket, expires) = registry.issue(short, "7".into(), now).unwrap();
-    assert!(expires <= now + TimeDelta::seconds(10));
-    assert!(registry.use_ticket(&ticket, now + TimeDelta::seconds(11)).is_err());
-}
-
-#[test]
 fn a_new_gateway_knows_sessions_again_from_the_report() {
     let (mut old, now) = (Registry::default(), Utc::now());
     let ada = chain("ada", VmId::new(), ConsoleMode::Share, now);
     let granted = old.begin((ada.clone(), "7".into()), ("p", String::new()), now).unwrap();
+    assert_eq!(granted.ends, now + TimeDelta::hours(12));
     let mut told = old.sessions(None);
     told[0].binding = granted.binding;
     let mut new = Registry::default();
@@ -108,10 +148,16 @@ fn a_new_gateway_knows_sessions_again_from_the_report() {
 }
 
 pub(super) async fn running() -> (Stack, VmId) {
-    let (stack, vm) = Stack::with_guest().await;
+    let stack = Stack::start().await;
+    let vm = running_on(&stack).await;
+    (stack, vm)
+}
+
+async fn running_on(stack: &Stack) -> VmId {
+    let vm = stack.add_guest().await;
     let start = format!("/v1/hosts/host01/vms/{vm}/start");
     assert_eq!(stack.call(Role::Operator, Method::POST, &start, None).await.0, 200);
-    (stack, vm)
+    vm
 }
 
 async fn ticket(stack: &Stack, vm: VmId, mode: &str) -> Value {
@@ -269,6 +315,22 @@ async fn a_page_comes_back_with_its_resume_secret_and_each_is_good_once() {
         assert!(matches!(status, 400 | 422), "{bad} {status}");
     }
     assert_eq!(exchange(&stack, json!({"ticket": "x"})).await.0, 401);
+}
+
+#[actix_web::test]
+async fn any_gateway_takes_a_ticket_and_a_new_one_of_the_same_store_too() {
+    let server = Server::start();
+    let first = Stack::on(server.store().await).await;
+    let vm = running_on(&first).await;
+    let second = first.another(server.store().await).await;
+    second.accounts.know("ada", 0);
+    let given = ticket(&first, vm, "share").await;
+    let exchanged = ConsoleExchange::Ticket(Secret::new(given["ticket"].as_str().unwrap().into()));
+    let resumable = second.console_exchange(exchanged).await.unwrap();
+    let (status, grant) = Proxy::of(&first).redeem(&json!(resumable.ticket.ticket.expose())).await;
+    assert_eq!(status, 200, "{grant}");
+    let resume = ConsoleExchange::Resume(resumable.resume);
+    assert!(second.console_exchange(resume).await.is_ok());
 }
 
 /// Opens a session, loses its right, and waits for the word to the proxy.
