@@ -43,7 +43,11 @@ docker-test: build ## build the images of docker/ and boot a guest through them 
 rbd-test: build ## guests with disks on a real Ceph of its own (root, minutes, not in `test`)
 	tools/rbd-test
 
-.PHONY: openapi-test
+.PHONY: openapi openapi-test
+openapi: ## write the OpenAPI document and the types of the web pages anew
+	cargo run -q -p api-gateway -- openapi >openapi/v1.json
+	tools/ui types
+
 openapi-test: ## the API of a running stack against its OpenAPI document (`tools/setup openapi` first; root)
 	tools/openapi-test
 

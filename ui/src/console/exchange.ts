@@ -1,38 +1,24 @@
 /** Tickets: one for each websocket, and the secret that gets the next one. Both live in memory only. */
-import { Problem, call } from '../shell/api';
+import { Problem } from '../shell/api';
+import { v1, type Schemas } from '../shell/v1';
 
-export type Mode = 'share' | 'view' | 'take_over';
-
-/** `ConsoleTicket` of the API. */
-export interface Ticket {
-  ticket: string;
-  websocket: string;
-  kind: 'vnc' | 'spice' | 'serial';
-  mode: Mode;
-}
-
-/** `ConsoleResumable` of the API. */
-export interface Resumable {
-  ticket: Ticket;
-  resume: string;
-  host: string;
-  vm: string;
-  name: string;
-}
+export type Mode = Schemas['ConsoleMode'];
+export type Ticket = Pick<Schemas['ConsoleTicket'], 'ticket' | 'websocket' | 'kind' | 'mode'>;
+export type Resumable = Omit<Schemas['ConsoleResumable'], 'ticket'> & { ticket: Ticket };
 
 /** The browser's own; the SPICE page puts another one in its place later. */
 const BrowserSocket = WebSocket;
 
-type Ask = (body: { ticket: string } | { resume: string }) => Promise<Resumable>;
+type Ask = (body: Schemas['ConsoleExchange']) => Promise<Resumable>;
 
-const ask: Ask = (body) => call<Resumable>('/v1/console/exchange', { method: 'POST', body });
+const ask: Ask = (body) => v1('post', '/v1/console/exchange', { body });
 
 /**
  * Gives a fresh ticket at each call. Calls are served one after the other, because each exchange
  * uses up what the one before gave; for the same reason none is cut short: its answer would be lost.
  */
 export class Tickets {
-  private held: { ticket: string } | { resume: string };
+  private held: Schemas['ConsoleExchange'];
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(

@@ -1,41 +1,20 @@
 /** Guests as `GET /v1/vms` gives them, and what can be done with them. */
-import { call } from '../shell/api';
-import type { Ticket } from '../console/exchange';
+import { v1, type Schemas } from '../shell/v1';
 
-export type GuestState =
-  | 'no_state'
-  | 'running'
-  | 'blocked'
-  | 'paused'
-  | 'shutting_down'
-  | 'shut_off'
-  | 'crashed'
-  | 'suspended';
+export type GuestState = Schemas['DomainState'];
 
-export interface Guest {
-  host: string;
-  host_state: string;
-  age_seconds: number;
-  id: string;
-  name: string;
-  state: GuestState;
-  graphics?: 'vnc' | 'spice' | string;
-  record: { ipaddr?: string };
-}
+export type Guest = Pick<
+  Schemas['VmView'],
+  'host' | 'host_state' | 'age_seconds' | 'id' | 'name' | 'state' | 'graphics' | 'record'
+>;
 
 export type Verb = 'start' | 'shutdown' | 'poweroff';
-
-interface Operation {
-  id: string;
-  state: string;
-  problem?: unknown;
-}
 
 /** True while the guest has a process. */
 export const isActive = (state: GuestState): boolean => !['shut_off', 'crashed', 'no_state'].includes(state);
 
-export const pathOf = (guest: Pick<Guest, 'host' | 'id'>): string =>
-  `/v1/hosts/${encodeURIComponent(guest.host)}/vms/${guest.id}`;
+const VM = '/v1/hosts/{host}/vms/{vm}';
+const parts = ({ host, id }: Guest): { host: string; vm: string } => ({ host, vm: id });
 
 /** A guest's name as people know it: libvirt's has the id behind it, to be unique. */
 export const shortName = ({ name, id }: Pick<Guest, 'name' | 'id'>): string =>
@@ -54,34 +33,32 @@ export class Fleet {
   constructor(private readonly token: string) {}
 
   guests(signal?: AbortSignal): Promise<Guest[]> {
-    return call<Guest[]>('/v1/vms', { token: this.token, ...(signal && { signal }) });
+    return v1('get', '/v1/vms', { token: this.token, ...(signal && { signal }) });
   }
 
   /** Does it, and waits for the end as long as the gateway holds the answer. */
-  act(guest: Guest, verb: Verb): Promise<Operation> {
-    return call<Operation>(`${pathOf(guest)}/${verb}?wait_ms=20000`, { method: 'POST', token: this.token });
+  act(guest: Guest, verb: Verb): Promise<Schemas['OperationRecord']> {
+    return v1('post', `${VM}/${verb}`, { path: parts(guest), query: { wait_ms: 20000 }, token: this.token });
   }
 
   /** Addresses that the host knows now, without those of the link alone when there are others. */
   async addresses(guest: Guest): Promise<string[]> {
-    const interfaces = await call<{ addresses: { address: string }[] }[]>(`${pathOf(guest)}/addresses`, {
-      token: this.token,
-    });
+    const interfaces = await v1('get', `${VM}/addresses`, { path: parts(guest), token: this.token });
     const all = interfaces.flatMap((each) => each.addresses.map(({ address }) => address.replace(/\/\d+$/, '')));
     const wide = all.filter((address) => !/^(fe80:|127\.|::1$)/i.test(address));
     return wide.length > 0 ? wide : all;
   }
 
   /** A ticket and the page that takes it. */
-  console(guest: Guest, kind: Ticket['kind']): Promise<Ticket & { page: string }> {
-    return call(`${pathOf(guest)}/console`, { method: 'POST', token: this.token, body: { kind } });
+  console(guest: Guest, kind: Schemas['ConsoleKind']): Promise<Schemas['ConsoleTicket']> {
+    return v1('post', `${VM}/console`, { path: parts(guest), token: this.token, body: { kind } });
   }
 
-  logOut(): Promise<void> {
-    return call('/v1/session', { method: 'DELETE', token: this.token });
+  async logOut(): Promise<void> {
+    await v1('delete', '/v1/session', { token: this.token });
   }
 }
 
-export function logIn(username: string, password: string): Promise<{ token: string; expires_in: number }> {
-  return call('/v1/session', { method: 'POST', body: { username, password } });
+export function logIn(username: string, password: string): Promise<Schemas['Session']> {
+  return v1('post', '/v1/session', { body: { username, password } });
 }

@@ -6,6 +6,7 @@ import { Problem, call, problemOf } from './api';
 import { preferred, translate } from './i18n';
 import { en } from './texts/en';
 import { zh } from './texts/zh';
+import { filled, v1 } from './v1';
 
 afterEach(() => void vi.unstubAllGlobals());
 
@@ -36,6 +37,20 @@ it('sends the token as a header, no cookies, and tells a missing answer from a f
   expect(seen.mock.calls[0]?.[1]).toMatchObject({ credentials: 'omit', headers: { authorization: 'Bearer T' } });
   vi.stubGlobal('fetch', () => Promise.reject(new TypeError('Failed to fetch')));
   await expect(call('/v1/vms')).rejects.toEqual(new Problem(0, 'network', 'Failed to fetch'));
+});
+
+it('fills the routes of the API and escapes what it puts in', async () => {
+  expect(filled('/v1/hosts/{host}/vms/{vm}', { host: 'a/b?', vm: 7 })).toBe('/v1/hosts/a%2Fb%3F/vms/7');
+  const seen = vi.fn((_path: string, _how: RequestInit) => Promise.resolve(Response.json({})));
+  vi.stubGlobal('fetch', seen);
+  await v1('post', '/v1/hosts/{host}/vms/{vm}/start', { path: { host: 'h', vm: 'v' }, query: { wait_ms: 5 }, token: 'T' });
+  await v1('post', '/v1/session', { body: { username: 'ada', password: 'secret' } });
+  expect(seen.mock.calls.map(([path, how]) => [path, how.method, how.body])).toEqual([
+    ['/v1/hosts/h/vms/v/start?wait_ms=5', 'POST', null],
+    ['/v1/session', 'POST', '{"username":"ada","password":"secret"}'],
+  ]);
+  // @ts-expect-error a route that there is not
+  await v1('get', '/v1/nothing');
 });
 
 it('filters by all words in what is shown', () => {

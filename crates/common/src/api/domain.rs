@@ -165,6 +165,7 @@ pub struct Domain {
     pub name: String,
     /// `<title>` and `<description>`.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub description: String,
     /// Guest architecture, libvirt's spelling.
     pub arch: String,
@@ -182,18 +183,22 @@ pub struct Domain {
     pub cpu_time_ns: u64,
     /// libvirt restarts it with the host.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub autostart: bool,
     /// Disks and drives.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub disks: Vec<Disk>,
     /// Interfaces.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub nics: Vec<Nic>,
     /// First graphics kind: `vnc`, `spice` or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphics: Option<String>,
     /// Our metadata block; empty for guests that others made.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub record: GuestRecord,
     /// Keys and values that callers keep with the guest, in the same block.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
