@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use vmmgr_common::api::disk::{DiskBus, DiskFormat, NicModel};
+use vmmgr_common::api::iso::IsoUrl;
 use vmmgr_common::ids::{HostId, ResourceName};
 use vmmgr_common::mtls::TlsFiles;
 use vmmgr_common::telemetry::LogConfig;
@@ -145,7 +146,8 @@ pub(crate) enum DeviceConfig {
         /// For people.
         #[serde(default)]
         description: String,
-        /// What is in it: `"any"`, `"seed"`, or `{ iso = "/srv/iso/debian.iso" }`.
+        /// What is in it: `"any"`, `"seed"`, `{ iso = "/srv/iso/debian.iso" }`, or
+        /// `{ network = { url = "https://…" } }`.
         #[serde(default)]
         content: IsoContent,
         /// Hook of the device.
@@ -181,7 +183,7 @@ impl DeviceHooks {
 
 /// What a CD-ROM device comes with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum IsoContent {
     /// What the request says; nothing if it says nothing.
     #[default]
@@ -190,6 +192,14 @@ pub(crate) enum IsoContent {
     Seed,
     /// Always this file, below one of `local_roots`.
     Iso(PathBuf),
+    /// Always this ISO of a web server, one of the `[origins]`.
+    Network {
+        /// Where.
+        url: IsoUrl,
+        /// Whether the server has to prove who it is (`https`).
+        #[serde(default = "yes")]
+        tls_verify: bool,
+    },
 }
 
 impl DeviceConfig {
@@ -270,6 +280,10 @@ const fn default_libvirt_workers() -> usize {
     4
 }
 
+const fn yes() -> bool {
+    true
+}
+
 /// As long as the described system gave its actions.
 const fn default_hook_seconds() -> u32 {
     300
@@ -337,6 +351,24 @@ pub(crate) mod tests {
             ..twice.rbd_pool[0].clone()
         });
         assert!(twice.check().unwrap_err().contains("told apart"));
+    }
+
+    #[test]
+    fn a_drive_may_come_with_an_iso_of_a_web_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("device.toml");
+        let device = |content: &str| {
+            fs_err::write(&path, format!("kind = 'iso'\nname = 'cd'\ncontent = {content}"))
+                .unwrap();
+            vmmgr_common::config::load::<DeviceConfig>(&path)
+        };
+        device("{ network = { url = 'https://iso.test/a.iso' } }").unwrap();
+        device("{ network = { url = 'https://iso.test/a.iso', tls_verify = false } }").unwrap();
+        for bad in
+            ["'url'", "'/srv/a.iso', verify = 'no'", "'https://iso.test/a.iso', verify = 'no'"]
+        {
+            assert!(device(&format!("{{ network = {{ url = {bad} }} }}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

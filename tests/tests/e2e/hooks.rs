@@ -1,41 +1,14 @@
 //! An operator's own program runs when a device of a real guest comes and when it goes.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::agent::Agent;
 use crate::api::URL;
 use crate::guest::Guest;
-use crate::lab::{HOST, Lab, lab, tool_ok};
-
-/// The agent with more in its configuration; as it was when this goes.
-struct Agent {
-    path: PathBuf,
-    before: String,
-}
-
-impl Agent {
-    fn with(lab: &Lab, more: &str) -> Self {
-        let path = lab.run.join("etc/host-agent.toml");
-        let before = fs_err::read_to_string(&path).unwrap();
-        let agent = Self { path, before };
-        agent.restart(&format!("{}\n{more}", agent.before));
-        agent
-    }
-
-    fn restart(&self, text: &str) {
-        fs_err::write(&self.path, text).unwrap();
-        tool_ok("stack", &["stop", "host-agent"]);
-        tool_ok("stack", &["start", "host-agent"]);
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.restart(&self.before);
-    }
-}
+use crate::lab::{HOST, Lab, lab};
 
 /// Keeps a file for each device; `no` in its folder makes it fail.
 fn write_hook(dir: &Path) {
@@ -72,7 +45,7 @@ fn a_device_s_hook_runs_when_it_comes_and_when_it_goes() {
          [[device]]\nkind = \"disk\"\nname = \"fabric-disk\"\nhook = \"fabric\"\n",
         dir.display()
     );
-    let _agent = Agent::with(lab, &more);
+    let _agent = Agent::with(lab, |text| format!("{text}\n{more}"));
     let (_, host) = lab.api.get(&format!("/v1/hosts/{HOST}/capabilities"));
     assert_eq!(host["template_problems"], json!([]), "{host}");
     let mut guest = Guest::boot(lab, "hooked");

@@ -14,6 +14,7 @@
 )]
 
 mod accounts;
+mod agent;
 mod another_agent;
 mod api;
 mod bad_input;
@@ -25,6 +26,7 @@ mod guest;
 mod hooks;
 mod lab;
 mod lifecycle;
+mod network_media;
 mod origins;
 mod outages;
 mod readme;

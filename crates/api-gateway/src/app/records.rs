@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vmmgr_common::api::disk::{DiskSize, GoldImage};
+use vmmgr_common::api::disk::{DiskSize, GoldImage, Medium};
 use vmmgr_common::api::host::Arch;
+use vmmgr_common::api::iso::IsoUrl;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::ResourceName;
 use vmmgr_common::text::check_line;
@@ -38,15 +39,22 @@ pub(crate) struct ImageRecord {
     pub(crate) modified: String,
 }
 
-/// An ISO by name.
+/// An ISO by name: a file on the hosts, or one that QEMU reads from a web server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IsoRecord {
     /// Name.
     pub(crate) name: ResourceName,
-    /// Path on the hosts.
-    #[schema(max_length = 2000, pattern = "^/")]
+    /// Path on the hosts; empty where there is a `url`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 2000, pattern = "^(/|$)")]
     pub(crate) path: String,
+    /// Where QEMU reads it; the web server is one of the hosts' origins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<IsoUrl>,
+    /// `false`: the web server need not prove who it is (`https`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_verify: Option<bool>,
     /// For people.
     #[serde(default)]
     #[schema(max_length = 1000)]
@@ -54,6 +62,31 @@ pub(crate) struct IsoRecord {
     /// RFC 3339, UTC; ours to set.
     #[serde(default)]
     pub(crate) modified: String,
+}
+
+impl IsoRecord {
+    /// As the described system writes one: a path, or the URL of a web server.
+    pub(crate) fn at(name: ResourceName, uri: &str, description: String) -> Result<Self, Problem> {
+        let (path, url) = if uri.starts_with("http://") || uri.starts_with("https://") {
+            (String::new(), Some(IsoUrl::parse(uri)?))
+        } else {
+            (uri.to_owned(), None)
+        };
+        Ok(Self { name, path, url, tls_verify: None, description, modified: String::new() })
+    }
+
+    /// Path or URL.
+    pub(crate) fn place(&self) -> String {
+        self.url.as_ref().map_or_else(|| self.path.clone(), ToString::to_string)
+    }
+
+    /// What an agent is asked to put into a drive.
+    pub(crate) fn medium(self) -> Medium {
+        match self.url {
+            Some(url) => Medium::Network { url, tls_verify: self.tls_verify.unwrap_or(true) },
+            None => Medium::Iso { path: self.path },
+        }
+    }
 }
 
 fn refuse(field: &str, rule: &str) -> Problem {
@@ -91,8 +124,20 @@ fn checked_image(mut image: ImageRecord) -> Result<ImageRecord, Problem> {
 fn checked_iso(mut iso: IsoRecord) -> Result<IsoRecord, Problem> {
     check_line("path", &iso.path, 2000)?;
     check_line("description", &iso.description, 1000)?;
-    if !iso.path.starts_with('/') {
-        return Err(refuse("path", "expected an absolute path on the hosts"));
+    match &iso.url {
+        Some(_) if !iso.path.is_empty() => {
+            return Err(refuse("path", "an ISO has a path on the hosts or a url, not both"));
+        }
+        Some(url) if iso.tls_verify.is_some() && !url.is_tls() => {
+            return Err(refuse("tls_verify", "has a meaning for https only"));
+        }
+        None if iso.tls_verify.is_some() => {
+            return Err(refuse("tls_verify", "has a meaning with a url only"));
+        }
+        None if !iso.path.starts_with('/') => {
+            return Err(refuse("path", "expected an absolute path on the hosts"));
+        }
+        Some(_) | None => {}
     }
     iso.modified = super::operations::now();
     Ok(iso)

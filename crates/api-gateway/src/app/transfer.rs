@@ -107,6 +107,8 @@ struct IsoRow {
     name: ResourceName,
     uri: String,
     #[serde(default)]
+    tls_verify: Option<bool>,
+    #[serde(default)]
     desc: String,
 }
 
@@ -250,10 +252,11 @@ impl App {
     }
 
     async fn import_iso(&self, row: IsoRow) -> Verdict {
-        let IsoRow { name, uri: path, desc: description } = row;
-        let iso = IsoRecord { name, path, description, modified: String::new() };
+        let mut iso = IsoRecord::at(row.name, &row.uri, row.desc)?;
+        iso.tls_verify = row.tls_verify;
         let iso = self.put_iso(iso).await?;
-        Ok((Fate::Written, format!("{} on the hosts", iso.path)))
+        let how = if iso.url.is_some() { "over the network" } else { "on the hosts" };
+        Ok((Fate::Written, format!("{} {how}", iso.place())))
     }
 
     async fn import_range(&self, range: &NewRange) -> Verdict {
@@ -312,11 +315,11 @@ impl App {
             add(&mut row, "size", image.size);
             row
         });
-        let isos = self
-            .isos()
-            .await?
-            .into_iter()
-            .map(|iso| json!({"name": iso.name, "uri": iso.path, "desc": iso.description}));
+        let isos = self.isos().await?.into_iter().map(|iso| {
+            let mut row = json!({"name": iso.name, "uri": iso.place(), "desc": iso.description});
+            add(&mut row, "tls_verify", iso.tls_verify);
+            row
+        });
         let ranges = self.ranges().await?.into_iter().map(|range| {
             let mut row = json!({"cidr": format!("{}/{}", range.first, range.prefix)});
             add(&mut row, "gateway", range.gateway);

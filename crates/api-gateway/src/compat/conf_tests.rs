@@ -136,7 +136,8 @@ async fn the_record_files_are_read_in_with_a_report_and_written_out_again() {
             {"name": "d", "arch": "x86_64", "tpl": "ssh://root@10.0.0.1:22/gold/d.qcow2"},
             {"name": "e", "arch": "x86_64", "tpl": "rbd:pool/e"},
             {"name": "f", "arch": "mips", "tpl": "/f"}],
-        "iso.json": [{"name": "", "uri": "/meta", "desc": "seed"}, {"name": "rescue", "uri": "/srv/iso/r.iso", "desc": ""}],
+        "iso.json": [{"name": "", "uri": "/meta", "desc": "seed"}, {"name": "rescue", "uri": "/srv/iso/r.iso", "desc": ""},
+            {"name": "net", "uri": "https://vmm.registry.local/net.iso", "tls_verify": false}, {"name": "odd", "uri": "https://u@h/x.iso"}],
         "ippool.json": [{"cidr": "192.168.168.2/32", "gateway": "192.168.168.1"}, {"cidr": "10.0.0.0/24", "gateway": "10.0.0.1"},
             {"cidr": "nonsense"}],
         "guests.json": [{"kvmhost": "host01", "uuid": vm}, {"kvmhost": "host01", "uuid": VmId::new()}],
@@ -172,6 +173,8 @@ async fn the_record_files_are_read_in_with_a_report_and_written_out_again() {
         "golds.json f refused",
         "iso.json  kept",
         "iso.json rescue written",
+        "iso.json net written",
+        "iso.json odd refused",
         "ippool.json 192.168.168.2/32 written",
         "ippool.json 10.0.0.0/24 written",
         "ippool.json nonsense refused",
@@ -187,6 +190,11 @@ async fn the_record_files_are_read_in_with_a_report_and_written_out_again() {
     let (_, exported) = admin(&stack, Method::GET, "/v1/config/export", None).await;
     assert_eq!(exported["vars.json"], json!({"vm_ip": "address of the guest"}));
     assert_eq!(exported["golds.json"][0]["size"], "2048M");
+    let uri = "https://vmm.registry.local/net.iso";
+    let net = json!({"name": "net", "uri": uri, "desc": "", "tls_verify": false});
+    assert!(exported["iso.json"].as_array().unwrap().contains(&net), "{exported}");
+    let (_, isos) = stack.call(Role::Viewer, Method::GET, "/tpl/iso/", None).await;
+    assert!(isos.as_array().unwrap().iter().any(|iso| iso["uri"] == uri), "{isos}");
     let (_, again) = admin(&stack, Method::POST, "/v1/config/import", Some(exported.clone())).await;
     let bad = again
         .as_array()

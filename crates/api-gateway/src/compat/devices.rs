@@ -189,7 +189,7 @@ pub(super) async fn change_medium(
 ) -> Result<Value, Problem> {
     let medium = match isoname {
         Some("") => Medium::Seed,
-        Some(name) => Medium::Iso { path: app.iso(&ResourceName::parse(name)?).await?.path },
+        Some(name) => app.iso(&ResourceName::parse(name)?).await?.medium(),
         None => return Err(missing("isoname")),
     };
     let work = Work::ChangeMedium { vm, device: device_ref(dev)?, medium };

@@ -93,7 +93,7 @@ fn address(url: &str) -> &str {
 pub(super) async fn isos(app: web::Data<App>, _: Caller<ReadFleet>) -> HttpResponse {
     let list = async {
         let rows = app.isos().await?.into_iter().map(|iso| {
-            json!({"name": iso.name, "uri": iso.path, "desc": iso.description, "last_modified": iso.modified})
+            json!({"name": iso.name, "uri": iso.place(), "desc": iso.description, "last_modified": iso.modified})
         });
         Ok(rows.collect())
     };

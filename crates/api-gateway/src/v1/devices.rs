@@ -76,7 +76,7 @@ pub(super) struct NewMedium {
 impl NewMedium {
     async fn resolve(&self, app: &App) -> Result<Medium, Problem> {
         match &self.iso {
-            Some(name) => Ok(Medium::Iso { path: app.iso(name).await?.path }),
+            Some(name) => Ok(app.iso(name).await?.medium()),
             None if self.seed => Ok(Medium::Seed),
             None => Ok(Medium::Empty),
         }

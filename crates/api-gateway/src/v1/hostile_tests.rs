@@ -85,6 +85,11 @@ async fn records_take_no_hostile_text() {
         body[field] = json!(value);
         body
     };
+    let network = |field: &str, value: &Value| {
+        let mut body = json!({"name": "i", "url": "https://iso.test/i.iso"});
+        body[field] = value.clone();
+        body
+    };
     let host = |field: &str, value: &str| {
         let mut body = json!({"name": "h", "url": "https://127.0.0.1:1", "description": ""});
         body[field] = json!(value);
@@ -96,7 +101,10 @@ async fn records_take_no_hostile_text() {
         }
         for field in ["name", "path", "description"] {
             refused(&stack, "/v1/isos", iso(field, &text)).await;
+            refused(&stack, "/v1/isos", network(field, &json!(text))).await;
         }
+        refused(&stack, "/v1/isos", network("url", &json!(text))).await;
+        refused(&stack, "/v1/isos", network("url", &json!(format!("https://h/{text}")))).await;
         for field in ["name", "url", "description"] {
             refused(&stack, "/v1/hosts", host(field, &text)).await;
         }
@@ -110,6 +118,20 @@ async fn records_take_no_hostile_text() {
         refused(&stack, "/v1/images", image("uri", uri)).await;
         refused(&stack, "/v1/isos", iso("path", uri)).await;
     }
+    for url in [
+        "http://u:p@iso.test/x.iso",
+        "https://iso.test/x.iso?t=1",
+        "https://iso.test/",
+        "/srv/x.iso",
+    ] {
+        refused(&stack, "/v1/isos", network("url", &json!(url))).await;
+    }
+    refused(&stack, "/v1/isos", network("path", &json!("/srv/iso/x.iso"))).await;
+    refused(&stack, "/v1/isos", network("tls_verify", &json!("no"))).await;
+    refused(&stack, "/v1/isos", json!({"name": "i"})).await;
+    refused(&stack, "/v1/isos", json!({"name": "i", "path": "/i", "tls_verify": false})).await;
+    let plain = json!({"name": "i", "url": "http://iso.test/i.iso", "tls_verify": true});
+    refused(&stack, "/v1/isos", plain).await;
     for path in ["/v1/images", "/v1/isos", "/v1/hosts"] {
         assert_eq!(stack.call(Role::Viewer, Method::GET, path, None).await.1, json!([]));
     }

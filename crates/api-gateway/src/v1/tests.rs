@@ -306,6 +306,19 @@ async fn devices_are_attached_changed_and_detached() {
     assert_eq!(gone.0, 200);
     let verbs: Vec<_> = stack.host.lock().unwrap().works.iter().map(Work::verb).collect();
     assert_eq!(verbs, ["attach", "attach", "attach", "change_medium", "detach"]);
+    let url = "https://iso.example.org/net.iso";
+    for (name, more, verified) in
+        [("net", json!({}), true), ("own", json!({"tls_verify": false}), false)]
+    {
+        let mut iso = json!({"name": name, "url": url, "description": ""});
+        iso.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, kept) = stack.call(Role::Admin, Method::POST, "/v1/isos", Some(iso)).await;
+        assert_eq!((status, &kept["url"], &kept["path"]), (201, &json!(url), &Value::Null));
+        assert_eq!(post("/media/sda", json!({"iso": name})).await.0, 200);
+        let asked = serde_json::to_value(stack.host.lock().unwrap().works.last().unwrap()).unwrap();
+        let expected = json!({"kind": "network", "url": url, "tls_verify": verified});
+        assert_eq!(asked["medium"], expected);
+    }
     let unknown = json!({"device": "local-disk", "size": "2G", "gold": "debian13"});
     assert_eq!(post("/disks", unknown).await.0, 404);
     assert_eq!(post("/disks", json!({"device": "local-disk", "size": "2GG"})).await.0, 422);

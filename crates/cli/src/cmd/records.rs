@@ -11,7 +11,8 @@ use crate::output::{self, Column, Format};
 
 const IMAGES: [Column; 4] =
     [("NAME", "/name"), ("ARCH", "/arch"), ("URI", "/uri"), ("DESCRIPTION", "/description")];
-const ISOS: [Column; 3] = [("NAME", "/name"), ("PATH", "/path"), ("DESCRIPTION", "/description")];
+const ISOS: [Column; 4] =
+    [("NAME", "/name"), ("PATH", "/path"), ("URL", "/url"), ("DESCRIPTION", "/description")];
 
 /// Gold images.
 #[derive(Subcommand)]
@@ -70,13 +71,20 @@ impl Image {
 /// ISOs.
 #[derive(Subcommand)]
 pub(crate) enum Iso {
-    /// Add an ISO
+    /// Add an ISO: a file on the hosts, or one that guests read from a web server
+    #[command(group = clap::ArgGroup::new("place").required(true))]
     Add {
         /// Name
         name: String,
         /// Path on the hosts
-        #[arg(long)]
-        path: String,
+        #[arg(long, group = "place")]
+        path: Option<String>,
+        /// https://… or http://… of a web server that is one of the hosts' origins
+        #[arg(long, group = "place")]
+        url: Option<String>,
+        /// Take the web server's word for who it is
+        #[arg(long, conflicts_with = "path")]
+        no_tls_verify: bool,
         /// For people
         #[arg(long, default_value = "")]
         description: String,
@@ -93,8 +101,16 @@ pub(crate) enum Iso {
 impl Iso {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
-            Self::Add { name, path, description } => {
-                let body = json!({"name": name, "path": path, "description": description});
+            Self::Add { name, path, url, no_tls_verify, description } => {
+                let mut body = json!({"name": name, "description": description});
+                for (key, value) in [("path", path), ("url", url)] {
+                    if let Some(value) = value {
+                        body[key] = value.into();
+                    }
+                }
+                if no_tls_verify {
+                    body["tls_verify"] = false.into();
+                }
                 let iso = client.call(Method::POST, "/v1/isos", Some(&body)).await?;
                 output::one(format, &iso, &name, &format!("ISO {name} is known"))
             }

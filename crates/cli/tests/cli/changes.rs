@@ -245,6 +245,16 @@ fn records_are_made_and_forgotten() {
             json!({"name": "rescue", "path": "/isos/r.iso", "description": ""}),
         ),
         (
+            &["iso", "add", "net", "--url", "https://isos/n.iso"],
+            "POST /v1/isos",
+            json!({"name": "net", "url": "https://isos/n.iso", "description": ""}),
+        ),
+        (
+            &["iso", "add", "own", "--url", "https://isos/n.iso", "--no-tls-verify"],
+            "POST /v1/isos",
+            json!({"name": "own", "url": "https://isos/n.iso", "tls_verify": false, "description": ""}),
+        ),
+        (
             &["image", "remove", "debian12", "--arch", "aarch64"],
             "DELETE /v1/images/debian12/aarch64",
             Value::Null,

@@ -76,6 +76,9 @@ fn wrong_use_is_told_before_anything_is_asked() {
         &["vm", "start", "a/b", VM],
         &["op", "show", "x?y"],
         &["media", "change", "host01", VM, "sda", "--iso", "x", "--seed"],
+        &["iso", "add", "x"],
+        &["iso", "add", "x", "--path", "/x", "--url", "https://h/x"],
+        &["iso", "add", "x", "--path", "/x", "--no-tls-verify"],
     ] {
         let run = vmmctl(&server.url, arguments);
         assert_eq!(run.code, 2, "{arguments:?}: {} {}", run.out, run.err);

@@ -80,7 +80,7 @@ fn hosts_and_records_show_what_an_operator_looks_for() {
     );
     assert_eq!(
         cells(&succeeds(&server.url, &["iso", "list"]))[1],
-        ["rescue", "/isos/r.iso", "a rescue"]
+        ["rescue", "/isos/r.iso", "-", "a rescue"]
     );
 }
 

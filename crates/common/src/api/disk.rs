@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::host::Arch;
+use super::iso::IsoUrl;
 use crate::ids::{InvalidName, MacAddress, ResourceName};
 
 const GIB: u64 = 1 << 30;
@@ -218,6 +219,18 @@ pub enum Medium {
         /// Path on the host.
         path: String,
     },
+    /// An ISO that QEMU reads from a web server, one of the host's origins.
+    Network {
+        /// Where.
+        url: IsoUrl,
+        /// Whether the server has to prove who it is (`https`).
+        #[serde(default = "yes")]
+        tls_verify: bool,
+    },
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Which attached thing is meant.

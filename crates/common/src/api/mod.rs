@@ -6,6 +6,7 @@ pub mod disk;
 pub mod domain;
 pub mod host;
 pub mod inventory;
+pub mod iso;
 pub mod operation;
 pub mod seed;
 pub mod snapshot;

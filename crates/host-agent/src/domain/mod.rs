@@ -5,6 +5,7 @@
 //! libvirt -> XML -> read -> Domain (wire)        target: letters and devices in XML
 //! ```
 
+pub(crate) mod cdrom;
 pub(crate) mod policy;
 pub(crate) mod rbd;
 pub(crate) mod read;

@@ -3,14 +3,16 @@
 //! Templates and values come from people; what matters is the composed document. It may hold the
 //! elements below, no foreign namespace (`qemu:` arguments above all), no path outside the folders
 //! of this host's pools, images and logs, no disk over the network but images of configured Ceph
-//! pools, and no network listener.
+//! pools and CD-ROMs of the host's origins, and no network listener.
 
 use std::path::{Component, Path, PathBuf};
 
 use roxmltree::{Document, Node};
 use vmmgr_common::error::{ErrorCode, Problem};
 
+use super::cdrom::NetworkIso;
 use super::rbd::RbdPool;
+use crate::storage::origin::Origins;
 
 /// Namespace of our metadata block.
 pub(crate) const METADATA_NAMESPACE: &str = "urn:iso-meta";
@@ -87,6 +89,8 @@ pub(crate) struct Allowed<'a> {
     pub(crate) roots: Vec<PathBuf>,
     /// Pools of RBD images.
     pub(crate) rbd: Vec<&'a RbdPool>,
+    /// Web servers that a CD-ROM may come from.
+    pub(crate) origins: Option<&'a Origins>,
 }
 
 /// Judges a `<domain>` document.
@@ -154,7 +158,11 @@ fn check_device(device: Node<'_, '_>, allowed: &Allowed<'_>) -> Result<(), Probl
     if name == "disk" {
         check_disk(device)?;
         if kind == "network" {
-            check_network_disk(device, &allowed.rbd)?;
+            if device.attribute("device") == Some("cdrom") {
+                check_network_cdrom(device, allowed.origins)?;
+            } else {
+                check_network_disk(device, &allowed.rbd)?;
+            }
         }
     }
     check_tree(device, &allowed.roots)
@@ -206,6 +214,29 @@ fn check_network_disk(disk: Node<'_, '_>, pools: &[&RbdPool]) -> Result<(), Prob
     Err(refuse("<disk type='network'> is only allowed for a raw image of a configured Ceph pool"))
 }
 
+/// An ISO from a listed web server, and nothing but it: QEMU asks for it from the host's network.
+fn check_network_cdrom(disk: Node<'_, '_>, origins: Option<&Origins>) -> Result<(), Problem> {
+    let sources: Vec<_> = disk.descendants().filter(|n| n.has_tag_name("source")).collect();
+    let iso = match sources.as_slice() {
+        [source] if source.parent() == Some(disk) => NetworkIso::of_source(*source),
+        _ => None,
+    };
+    let raw =
+        disk.children().any(|n| n.has_tag_name("driver") && n.attribute("type") == Some("raw"));
+    let parts = ["driver", "source", "target", "readonly"];
+    let mut elements = disk.children().filter(Node::is_element);
+    let plain = disk.attribute("device") == Some("cdrom")
+        && elements.all(|n| parts.contains(&n.tag_name().name()));
+    let (Some(iso), true, true) = (iso, raw, plain) else {
+        return Err(refuse("<disk type='network'> may only be a raw CD-ROM over http or https"));
+    };
+    match origins.map(|origins| origins.judge(&iso.url.to_string())) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(problem)) => Err(refuse(problem.detail)),
+        None => Err(refuse("<disk type='network'> is not allowed")),
+    }
+}
+
 fn check_tree(node: Node<'_, '_>, roots: &[PathBuf]) -> Result<(), Problem> {
     for element in node.descendants().filter(Node::is_element) {
         let name = element.tag_name().name();
@@ -253,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_reaches_into_the_host_is_refused() {
-        let roots = Allowed { roots: vec![PathBuf::from("/pool")], rbd: Vec::new() };
+        let roots = Allowed { roots: vec![PathBuf::from("/pool")], ..Allowed::default() };
         let disk = |source: &str| {
             format!(
                 "<devices><disk type='file' device='disk'><driver type='qcow2'/><source file='{source}'/></disk></devices>"
@@ -266,7 +297,7 @@ mod tests {
             disk("/pool/../etc/shadow"),
             disk("/pool"),
             "<devices><disk type='block'><driver type='raw'/><source dev='/dev/sda'/></disk></devices>".into(),
-            "<devices><disk type='network'><driver type='raw'/><source protocol='http' name='x'><host name='10.0.0.1'/></source></disk></devices>".into(),
+            "<devices><disk type='network' device='cdrom'><driver type='raw'/><source protocol='http' name='x'><host name='10.0.0.1'/></source></disk></devices>".into(),
             "<devices><disk type='file'><driver/><source file='/pool/x'/></disk></devices>".into(),
             "<devices><disk type='file'><driver type='qcow2'/><source file='/pool/x'/><backingStore type='file'/></disk></devices>".into(),
             "<devices><hostdev mode='subsystem'/></devices>".into(),
@@ -291,7 +322,7 @@ mod tests {
     #[test]
     fn only_raw_images_of_configured_pools_come_over_the_network() {
         let (pool, nowhere) = (crate::domain::rbd::tests::pool(), Allowed::default());
-        let allowed = Allowed { roots: Vec::new(), rbd: vec![&pool] };
+        let allowed = Allowed { rbd: vec![&pool], ..Allowed::default() };
         let good = "<disk type='network' device='disk'><driver name='qemu' type='raw'/>\
                     <source protocol='rbd' name='vms/vda-1.raw'><host name='10.0.0.11' port='6789'/>\
                     <auth username='vmmgr'><secret type='ceph' uuid='00000000-0000-0000-0000-000000000007'/></auth>\
@@ -321,6 +352,42 @@ mod tests {
             ("'rbd' name", "'rbd' tls='no' name"),
             ("<target", "<auth username='x'/><target"),
             ("<target", "<source file='/etc/shadow'/><target"),
+        ];
+        for (from, to) in foreign {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            let problem = check_fragment(&bad, &allowed).expect_err(&bad);
+            assert_eq!(problem.code, ErrorCode::XmlRefused, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_raw_cdroms_of_listed_servers_come_over_the_network() {
+        let origins =
+            Origins { allow: vec!["iso.test".into(), "10.0.0.5:81".into()], ..Origins::default() };
+        let allowed = Allowed { origins: Some(&origins), ..Allowed::default() };
+        let good = "<disk type='network' device='cdrom'><driver name='qemu' type='raw'/>\
+                    <source protocol='https' name='a/b.iso'><host name='iso.test' port='443'/><ssl verify='yes'/></source>\
+                    <target dev='sda' bus='sata'/><readonly/></disk>";
+        check_fragment(good, &allowed).unwrap();
+        check_fragment(&good.replace("verify='yes'", "verify='no'"), &allowed).unwrap();
+        assert!(check_fragment(good, &Allowed::default()).is_err());
+        let foreign = [
+            ("'iso.test'", "'other.test'"),
+            ("'iso.test'", "'10.0.0.5'"),
+            ("'iso.test'", "'169.254.169.254'"),
+            ("'https'", "'ftp'"),
+            ("'https'", "'nbd'"),
+            ("'a/b.iso'", "'/etc/shadow'"),
+            ("'a/b.iso'", "'a/b.iso?x=1'"),
+            ("'cdrom'", "'disk'"),
+            ("'raw'", "'qcow2'"),
+            ("<ssl", "<cookies><cookie name='a'>b</cookie></cookies><ssl"),
+            ("<ssl", "<host name='other.test'/><ssl"),
+            ("<target", "<auth username='x'/><target"),
+            ("<target", "<source file='/etc/shadow'/><target"),
+            ("<target", "<mirror type='file' file='/tmp/x'/><target"),
+            ("<readonly/>", "<readonly/><q:x xmlns:q='urn:q'/>"),
         ];
         for (from, to) in foreign {
             let bad = good.replacen(from, to, 1);

@@ -8,6 +8,7 @@ use vmmgr_common::api::snapshot::Snapshot;
 use vmmgr_common::api::tuning::RESERVED_KEYS;
 use vmmgr_common::ids::MacAddress;
 
+use super::cdrom::NetworkIso;
 use super::policy::METADATA_NAMESPACE;
 use crate::hypervisor::RawDomain;
 
@@ -189,13 +190,18 @@ fn disk(node: Node<'_, '_>) -> Disk {
         .find_map(|key| source.and_then(|n| n.attribute(*key)))
         .unwrap_or_default();
     let host = attribute(source.and_then(|n| child(n, "host")), "name");
+    let iso = source.and_then(NetworkIso::of_source);
     let named = match protocol.as_str() {
-        "http" | "https" => format!("{protocol}://{host}/{}", place.trim_start_matches('/')),
+        "http" | "https" => iso.map_or_else(
+            || format!("{protocol}://{host}/{}", place.trim_start_matches('/')),
+            |iso| iso.url.to_string(),
+        ),
         _ => place.to_owned(),
     };
     Disk {
         device: node.attribute("device").unwrap_or("disk").to_owned(),
-        source_type: if source.is_none() {
+        // libvirt keeps a `<source>` without a file for a drive that was emptied while it ran.
+        source_type: if source.is_none() || (kind == "file" && place.is_empty()) {
             String::new()
         } else if kind == "network" {
             protocol
@@ -263,15 +269,16 @@ mod tests {
         let odd = read(
             "<domain><vcpu current='x'>y</vcpu><memory unit='GiB'>2</memory><devices>\
              <disk type='network' device='disk'><source protocol='rbd' name='pool/v'/><target dev='vda'/></disk>\
-             <disk type='network' device='cdrom'><source protocol='https' name='/a.iso'><host name='h'/></source><target dev='sda'/></disk>\
-             <disk device='cdrom'><target dev='sdb'/></disk><interface type='user'/></devices></domain>",
+             <disk type='network' device='cdrom'><source protocol='https' name='/a.iso'><host name='h' port='8443'/></source><target dev='sda'/></disk>\
+             <disk device='cdrom'><target dev='sdb'/></disk>\
+             <disk type='file' device='cdrom'><source index='2'/><target dev='sdc'/></disk><interface type='user'/></devices></domain>",
         )
         .unwrap();
         assert_eq!(odd.vcpus, 1);
         assert_eq!(odd.memory_kib_max, 2 << 20);
         let kinds: Vec<&str> = odd.disks.iter().map(|d| d.source_type.as_str()).collect();
-        assert_eq!(kinds, ["rbd", "https", ""]);
-        assert_eq!(odd.disks[1].source, "https://h/a.iso");
+        assert_eq!(kinds, ["rbd", "https", "", ""]);
+        assert_eq!(odd.disks[1].source, "https://h:8443/a.iso");
         assert!(odd.nics.is_empty());
     }
 }

@@ -2,6 +2,8 @@
 
 use roxmltree::{Document, Node};
 
+use super::cdrom::{Inserted, NetworkIso};
+
 /// A device as it stands in a domain's XML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -15,6 +17,8 @@ pub(crate) struct Found {
     pub(crate) source: String,
     /// Bus of a disk.
     pub(crate) bus: String,
+    /// What is in a drive; none if it is something that we do not put into one.
+    pub(crate) inserted: Option<Inserted>,
 }
 
 /// Letters of the number: 0 is `a`, 25 `z`, 26 `aa`.
@@ -70,7 +74,20 @@ pub(crate) fn find_device(xml: &str, name: &str) -> Option<Found> {
             ["file", "dev", "name", "bridge", "network"].iter().find_map(|key| s.attribute(*key))
         })
         .unwrap_or_default();
+    let inserted = match child("source") {
+        None => Some(Inserted::Nothing),
+        Some(source) if node.attribute("type") == Some("network") => {
+            NetworkIso::of_source(source).map(Inserted::Network)
+        }
+        // libvirt keeps a `<source>` without a file for a drive that was emptied while it ran.
+        Some(source) if node.attribute("type") == Some("file") => {
+            let file = source.attribute("file");
+            Some(file.map_or(Inserted::Nothing, |path| Inserted::File(path.to_owned())))
+        }
+        Some(_) => None,
+    };
     Some(Found {
+        inserted,
         xml: xml[node.range()].to_owned(),
         element: node.tag_name().name().to_owned(),
         device: node.attribute("device").unwrap_or("disk").to_owned(),
@@ -117,6 +134,11 @@ mod tests {
             (disk.device.as_str(), disk.source.as_str(), disk.bus.as_str()),
             ("cdrom", "/i.iso", "sata")
         );
+        assert_eq!(disk.inserted, Some(Inserted::File("/i.iso".to_owned())));
+        let emptied = xml.replace("file='/i.iso'", "index='2'");
+        assert_eq!(find_device(&emptied, "sda").unwrap().inserted, Some(Inserted::Nothing));
+        let foreign = xml.replace("type='file'", "type='block'");
+        assert_eq!(find_device(&foreign, "sda").unwrap().inserted, None);
         assert!(disk.xml.starts_with("<disk") && disk.xml.ends_with("</disk>"));
         assert_eq!(find_device(xml, "52:54:00:aa:00:01").unwrap().element, "interface");
         assert!(find_device(xml, "vda").is_none());

@@ -20,6 +20,7 @@ use vmmgr_common::api::host::Arch;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::ids::{MacAddress, ResourceName};
 
+use super::cdrom::Inserted;
 use super::rbd::RbdPool;
 use super::spec::DomainSpec;
 use super::variables::{self, Variables};
@@ -302,11 +303,26 @@ impl Templates {
     /// A CD-ROM drive.
     pub(crate) fn render_cdrom(
         &self,
-        path: Option<&str>,
+        inserted: &Inserted,
         target: &str,
         bus: &str,
     ) -> Result<String, Problem> {
-        self.render("device/cdrom", context! { path, target, bus })
+        let (path, network) = match inserted {
+            Inserted::Nothing => (None, None),
+            Inserted::File(path) => (Some(path), None),
+            Inserted::Network(iso) => (
+                None,
+                Some(context! {
+                    protocol => iso.url.url().scheme(),
+                    path => iso.url.url().path().trim_start_matches('/'),
+                    host => iso.host(),
+                    port => iso.port(),
+                    tls => iso.url.is_tls(),
+                    verify => if iso.tls_verify { "yes" } else { "no" },
+                }),
+            ),
+        };
+        self.render("device/cdrom", context! { path, network, target, bus })
     }
 }
 

@@ -15,6 +15,7 @@ use vmmgr_common::ids::{MacAddress, VmId};
 use super::Context;
 use super::step::{Step, Tune};
 use crate::config::VirtType;
+use crate::domain::cdrom::Inserted;
 use crate::domain::spec::DomainSpec;
 use crate::domain::target::{self, Found};
 use crate::domain::template::HostFacts;
@@ -122,7 +123,7 @@ async fn create(context: &Context, create: &DomainCreate) -> Result<Vec<Step>, P
         let path = context.volumes.files().seed_path(vm);
         let bus = "sata";
         let xml = context.templates.render_cdrom(
-            Some(&path),
+            &Inserted::File(path.clone()),
             "sda",
             cdrom_bus(create.arch.as_str(), bus),
         )?;
@@ -278,6 +279,7 @@ impl Context {
     fn allowed(&self) -> policy::Allowed<'_> {
         let mut roots = vec![self.volumes.dir().to_owned(), self.history.logs.clone()];
         roots.extend(self.local_roots.iter().cloned());
-        policy::Allowed { roots, rbd: self.volumes.rbd_pools().collect() }
+        let (rbd, origins) = (self.volumes.rbd_pools().collect(), Some(self.images.origins()));
+        policy::Allowed { roots, rbd, origins }
     }
 }

@@ -8,6 +8,7 @@ mod crashes;
 mod faults;
 mod hooks;
 mod lab;
+mod media;
 mod rules;
 mod seeds;
 

@@ -72,6 +72,11 @@ impl Images {
         Self { origins, ..self }
     }
 
+    /// Where images may be downloaded from.
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
     /// The image on this host; imports it if it is not there. Asked twice at once, it is imported once.
     pub(crate) async fn ensure(
         &self,

@@ -4,32 +4,43 @@
 //! before, configures the guest anew from it: such a medium in a drive is a way into the guest.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::io::Read as _;
 
 /// Labels that cloud-init looks for: NoCloud's and config drive's, in any case.
 const SEEDS: [&str; 2] = ["cidata", "config-2"];
 /// ISO 9660 keeps its volume descriptors from sector 16 on.
-const SECTOR: u64 = 2048;
+const SECTOR: usize = 2048;
 /// Descriptors that are looked at; images have three or four.
-const MOST_DESCRIPTORS: u64 = 16;
+const MOST_DESCRIPTORS: usize = 16;
 /// Where FAT12/16 and FAT32 keep the label in their boot sector.
 const FAT_LABELS: [usize; 2] = [43, 71];
 
+/// What an image begins with: all that is looked at, bytes.
+pub(crate) const HEAD: usize = (16 + MOST_DESCRIPTORS) * SECTOR;
+
 /// True if the image would be a seed to cloud-init. An image that cannot be read is none.
 pub(crate) fn is_seed(file: &File) -> bool {
-    iso_labels(file).into_iter().chain(fat_labels(file)).any(|label| {
+    let mut head = Vec::new();
+    // What could be read before a failure is looked at.
+    drop(file.take(HEAD as u64).read_to_end(&mut head));
+    is_seed_head(&head)
+}
+
+/// As [`is_seed`], of what an image begins with.
+pub(crate) fn is_seed_head(head: &[u8]) -> bool {
+    iso_labels(head).into_iter().chain(fat_labels(head)).any(|label| {
         let label = label.trim_matches(['\0', ' ']).to_ascii_lowercase();
         SEEDS.contains(&label.as_str())
     })
 }
 
-fn iso_labels(file: &File) -> Vec<String> {
+fn iso_labels(head: &[u8]) -> Vec<String> {
     let mut labels = Vec::new();
     for number in 16..16 + MOST_DESCRIPTORS {
-        let mut sector = [0_u8; 72];
-        if file.read_exact_at(&mut sector, number * SECTOR).is_err() || &sector[1..6] != b"CD001" {
+        let at = number * SECTOR;
+        let Some(sector) = head.get(at..at + 72).filter(|sector| &sector[1..6] == b"CD001") else {
             break;
-        }
+        };
         let label = &sector[40..72];
         labels.push(String::from_utf8_lossy(label).into_owned());
         // Joliet's is UCS-2, big endian.
@@ -40,11 +51,10 @@ fn iso_labels(file: &File) -> Vec<String> {
     labels
 }
 
-fn fat_labels(file: &File) -> Vec<String> {
-    let mut boot = [0_u8; 512];
-    if file.read_exact_at(&mut boot, 0).is_err() || boot[510..] != [0x55, 0xaa] {
+fn fat_labels(head: &[u8]) -> Vec<String> {
+    let Some(boot) = head.get(..512).filter(|boot| boot[510..] == [0x55, 0xaa]) else {
         return Vec::new();
-    }
+    };
     let text = |at: usize| String::from_utf8_lossy(&boot[at..at + 11]).into_owned();
     FAT_LABELS.into_iter().map(text).collect()
 }

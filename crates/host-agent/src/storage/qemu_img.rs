@@ -130,6 +130,29 @@ pub(super) async fn check(path: &Path) -> Result<(), Problem> {
     }
 }
 
+/// Sees that QEMU has the driver for `http` or `https`, which Debian packs apart.
+pub(crate) async fn reads_over(protocol: &str) -> Result<(), Problem> {
+    let output = Command::new("qemu-img")
+        .args(["info", "--", &format!("json:{{\"driver\":\"{protocol}\"}}")])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| {
+            Problem::new(ErrorCode::Internal, format!("cannot run qemu-img: {error}"))
+        })?;
+    // With the driver it complains that there is no URL.
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !said.contains("Unknown driver") {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ErrorCode::HypervisorFailed,
+        format!("QEMU of this host cannot read a medium over {protocol}"),
+    )
+    .hint("install the package qemu-block-extra on the host"))
+}
+
 fn complaint(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     text.lines().next().unwrap_or("no reason given").trim().to_owned()
@@ -171,5 +194,16 @@ mod tests {
         assert_eq!(last_percent(b"(100.00/100%)\r").as_deref(), Some("100"));
         assert_eq!(last_percent(b"0/100%)\r"), None);
         assert_eq!(last_percent(b"    (1"), None);
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_is_not_installed_is_told_with_its_package() {
+        for protocol in ["http", "https"] {
+            reads_over(protocol).await.unwrap();
+        }
+        // As QEMU without its curl module says it of http.
+        let problem = reads_over("absent").await.unwrap_err();
+        assert_eq!(problem.code, ErrorCode::HypervisorFailed);
+        assert!(problem.hint.unwrap().contains("qemu-block-extra"));
     }
 }

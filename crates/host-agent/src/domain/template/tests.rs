@@ -18,7 +18,7 @@ fn render(create: &DomainCreate) -> Result<String, Problem> {
 
 /// What the domains alone need.
 fn logs() -> policy::Allowed<'static> {
-    policy::Allowed { roots: vec!["/var/log/vmmgr".into()], rbd: Vec::new() }
+    policy::Allowed { roots: vec!["/var/log/vmmgr".into()], ..policy::Allowed::default() }
 }
 
 fn with(mut create: DomainCreate, variables: &[(&str, &str)]) -> DomainCreate {
@@ -180,7 +180,7 @@ fn a_disk_on_ceph_names_its_pool_monitors_user_and_secret() {
     let templates = Templates::load(None).unwrap();
     let xml = templates.render_disk(&values, Own { template: None, variables: &none }).unwrap();
     golden("disk-rbd", &xml);
-    let allowed = policy::Allowed { roots: Vec::new(), rbd: vec![&pool] };
+    let allowed = policy::Allowed { rbd: vec![&pool], ..policy::Allowed::default() };
     policy::check_fragment(&xml, &allowed).unwrap();
     assert!(policy::check_fragment(&xml, &logs()).is_err(), "a pool that is not configured");
 }
@@ -207,4 +207,26 @@ fn a_broken_file_is_named_and_holds_nothing_up() {
     let names: Vec<&str> = templates.domains().keys().map(ResourceName::as_str).collect();
     assert_eq!(names, ["aarch64", "good", "x86_64"]);
     assert!(render_with(&templates, &request(Arch::X86_64, Firmware::Bios)).is_ok());
+}
+
+#[test]
+fn a_drive_holds_what_it_is_told() {
+    let templates = Templates::load(None).unwrap();
+    let iso = |url: &str, tls_verify| {
+        let url = vmmgr_common::api::iso::IsoUrl::parse(url).unwrap();
+        Inserted::Network(super::super::cdrom::NetworkIso { url, tls_verify })
+    };
+    let render = |inserted: &Inserted| templates.render_cdrom(inserted, "sda", "sata").unwrap();
+    golden("cdrom-https", &render(&iso("https://iso.test/a/b.iso", true)));
+    golden("cdrom-http", &render(&iso("http://[2001:db8::1]:81/b.iso", true)));
+    golden("cdrom-file", &render(&Inserted::File("/srv/iso/a&b.iso".to_owned())));
+    assert!(render(&iso("https://iso.test/b.iso", false)).contains("<ssl verify='no'/>"));
+    assert!(!render(&Inserted::Nothing).contains("<source"));
+    for inserted in
+        [iso("https://iso.test/a/b.iso", false), iso("http://[2001:db8::1]:81/b.iso", true)]
+    {
+        let xml = format!("<domain><devices>{}</devices></domain>", render(&inserted));
+        let found = super::super::target::find_device(&xml, "sda").unwrap();
+        assert_eq!(found.inserted, Some(inserted));
+    }
 }

@@ -12,11 +12,12 @@ use vmmgr_common::ids::{MacAddress, ResourceName, VmId};
 
 use super::{Context, Guest, LEAST_ROOM, MOST_SLOTS, Planned, Step, cdrom_bus, hook};
 use crate::config::{DeviceConfig, IsoContent};
+use crate::domain::cdrom::{Inserted, NetworkIso};
 use crate::domain::policy;
 use crate::domain::target;
 use crate::domain::template::{DiskValues, Own};
-use crate::storage::label;
 use crate::storage::volume::Store;
+use crate::storage::{label, qemu_img, remote_iso};
 
 fn device<'a>(context: &'a Context, name: &ResourceName) -> Result<&'a DeviceConfig, Problem> {
     context.devices.iter().find(|device| device.name() == name).ok_or_else(|| {
@@ -92,6 +93,9 @@ fn content_of(
         IsoContent::Any => return Ok(asked.clone()),
         IsoContent::Seed => Medium::Seed,
         IsoContent::Iso(path) => Medium::Iso { path: path.to_string_lossy().into_owned() },
+        IsoContent::Network { url, tls_verify } => {
+            Medium::Network { url: url.clone(), tls_verify: *tls_verify }
+        }
     };
     if *asked == Medium::Empty || *asked == fixed {
         return Ok(fixed);
@@ -248,30 +252,40 @@ async fn attach_cdrom(
         .hint("shut it down first; a medium can be changed while it runs"));
     }
     let target = guest.next_target("sd");
-    let (mut steps, path) = medium_path(context, vm, medium)?;
+    let (mut steps, inserted) = insert(context, vm, medium).await?;
     let bus = cdrom_bus(&guest.arch, "sata");
-    let xml = context.templates.render_cdrom(path.as_deref(), &target, bus)?;
+    let xml = context.templates.render_cdrom(&inserted, &target, bus)?;
     policy::check_fragment(&xml, &context.allowed())?;
-    let facts = json!({"kind": "cdrom", "path": path, "bus": bus});
+    let facts = match &inserted {
+        Inserted::Nothing => json!({"kind": "cdrom", "path": null, "bus": bus}),
+        Inserted::File(path) => json!({"kind": "cdrom", "path": path, "bus": bus}),
+        Inserted::Network(iso) => json!({"kind": "cdrom", "url": iso.url, "bus": bus}),
+    };
     let values = hook::values(context, config, &BTreeMap::new())?;
     steps.extend(hook::attaching(context, (vm, guest), (config, &target), &values, facts).await?);
     steps.push(Step::Attach { vm, xml, device: target.clone() });
     Ok(Planned { steps, outcome: Outcome { target: Some(target), ..Outcome::default() } })
 }
 
-/// The medium's file, and what has to be done to have it.
-fn medium_path(
+/// What the drive will hold, and what has to be done to have it.
+async fn insert(
     context: &Context,
     vm: VmId,
     medium: &Medium,
-) -> Result<(Vec<Step>, Option<String>), Problem> {
+) -> Result<(Vec<Step>, Inserted), Problem> {
     match medium {
-        Medium::Empty => Ok((Vec::new(), None)),
+        Medium::Empty => Ok((Vec::new(), Inserted::Nothing)),
         Medium::Seed => {
             let path = context.volumes.files().seed_path(vm);
-            Ok((vec![Step::WriteSeedIso { vm, path: path.clone() }], Some(path)))
+            Ok((vec![Step::WriteSeedIso { vm, path: path.clone() }], Inserted::File(path)))
         }
-        Medium::Iso { path } => Ok((Vec::new(), Some(iso_path(context, path)?))),
+        Medium::Iso { path } => Ok((Vec::new(), Inserted::File(iso_path(context, path)?))),
+        Medium::Network { url, tls_verify } => {
+            let iso = NetworkIso { url: url.clone(), tls_verify: *tls_verify || !url.is_tls() };
+            remote_iso::look(context.images.origins(), &iso).await?;
+            qemu_img::reads_over(url.url().scheme()).await?;
+            Ok((Vec::new(), Inserted::Network(iso)))
+        }
     }
 }
 
@@ -317,11 +331,13 @@ pub(super) async fn change_medium(
             format!("{name} of guest {vm} is no CD-ROM drive"),
         ));
     }
-    let (mut steps, path) = medium_path(context, vm, medium)?;
-    let xml = context.templates.render_cdrom(path.as_deref(), &name, &found.bus)?;
+    let (mut steps, inserted) = insert(context, vm, medium).await?;
+    let xml = context.templates.render_cdrom(&inserted, &name, &found.bus)?;
     policy::check_fragment(&xml, &context.allowed())?;
-    let old = (!found.source.is_empty()).then_some(found.source.as_str());
-    let old_xml = context.templates.render_cdrom(old, &name, &found.bus)?;
+    let old_xml = match &found.inserted {
+        Some(old) => context.templates.render_cdrom(old, &name, &found.bus)?,
+        None => found.xml.clone(),
+    };
     steps.push(Step::Update { vm, xml, old_xml });
     if context.journal.volumes(vm).await?.contains(&found.source) {
         context.volumes.holding(&found.source)?.ready().await?;

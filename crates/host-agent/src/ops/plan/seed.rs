@@ -5,6 +5,7 @@ use vmmgr_common::error::Problem;
 use vmmgr_common::ids::VmId;
 
 use super::{Context, Guest, Planned, Step};
+use crate::domain::cdrom::Inserted;
 use crate::domain::{policy, read};
 use crate::ops::step::Tune;
 
@@ -37,7 +38,7 @@ pub(super) async fn reseed(
         let path = context.volumes.files().seed_path(vm);
         let render = |path: &str| {
             let (target, bus) = (disk.target.as_str(), disk.bus.as_str());
-            context.templates.render_cdrom(Some(path), target, bus)
+            context.templates.render_cdrom(&Inserted::File(path.to_owned()), target, bus)
         };
         let (xml, old_xml) = (render(&path)?, render(&disk.source)?);
         policy::check_fragment(&xml, &context.allowed())?;

@@ -167,7 +167,7 @@ async fn a_step_that_fails_leaves_the_host_as_it_was() {
         }
     }
     // All steps of all plans, twice; one that is lost here is no longer tested.
-    assert_eq!(broke, 2 * 63);
+    assert_eq!(broke, 2 * 68);
 }
 
 /// The test above would notice an undo that does nothing: where the undo itself fails, the host is

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use vmmgr_common::api::domain::Disk;
 use vmmgr_common::api::operation::{Operation, OperationRequest, OperationState, Work};
 use vmmgr_common::client::MetadataClient;
 use vmmgr_common::ids::{HostId, OperationId, VmId};
@@ -24,6 +25,7 @@ use crate::inventory::InventoryService;
 use crate::ops::journal::Journal;
 use crate::ops::{Context, Engine};
 use crate::storage::image::Images;
+use crate::storage::remote_iso::tests::Server;
 use crate::storage::volume::{Fill, Volumes};
 
 /// Longest time that an operation may take here.
@@ -32,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MAC: &str = "52:54:00:00:00:07";
 
 /// What a plan can be made for; each with the guest that it needs.
-pub(super) const CASES: [&str; 23] = [
+pub(super) const CASES: [&str; 26] = [
     "create",
     "create with an ISO",
     "start",
@@ -50,6 +52,9 @@ pub(super) const CASES: [&str; 23] = [
     "detach a NIC",
     "detach a NIC with a hook",
     "change a medium",
+    "attach a network drive",
+    "change to a network medium",
+    "change from a network medium",
     "write another seed",
     "write another seed onto its drive",
     "import an image",
@@ -147,7 +152,9 @@ impl Lab {
             inventory: InventoryService::start(self.fake.clone(), host.clone()),
             hypervisor: hypervisor.clone(),
             templates: Templates::load(None).unwrap(),
-            images: Images::new(self.path("images"), roots.clone()).unwrap(),
+            images: Images::new(self.path("images"), roots.clone())
+                .unwrap()
+                .with_origins(Server::shared().origins()),
             volumes: Volumes::new(self.path("pool"), "default".to_owned()).with_rbd(
                 &config.rbd_pool,
                 &hypervisor,
@@ -208,9 +215,14 @@ impl Lab {
             self.work(json!({"verb": "attach", "attachment": nic}))
         };
         let detach = |device: &str| self.work(json!({"verb": "detach", "device": device}));
-        let drive = |medium: &str| {
-            let drive = json!({"kind": "cdrom", "device": "cdrom", "medium": {"kind": medium}});
+        let drive_with = |medium: &serde_json::Value| {
+            let drive = json!({"kind": "cdrom", "device": "cdrom", "medium": medium});
             self.work(json!({"verb": "attach", "attachment": drive}))
+        };
+        let drive = |medium: &str| drive_with(&json!({"kind": medium}));
+        let network = json!({"kind": "network", "url": Server::shared().url("good")});
+        let change = |medium: serde_json::Value| {
+            self.work(json!({"verb": "change_medium", "device": "sda", "medium": medium}))
         };
         let verb = |verb: &str| self.work(json!({"verb": verb}));
         let (before, work) = match case {
@@ -240,10 +252,11 @@ impl Lab {
             "delete with an image on Ceph" => {
                 (vec![self.disk("rbd-disk"), verb("start")], verb("delete"))
             }
-            "change a medium" => {
-                let medium =
-                    json!({"verb": "change_medium", "device": "sda", "medium": {"kind": "seed"}});
-                (vec![drive("empty")], self.work(medium))
+            "change a medium" => (vec![drive("empty")], change(json!({"kind": "seed"}))),
+            "attach a network drive" => (vec![], drive_with(&network)),
+            "change to a network medium" => (vec![drive("seed")], change(network)),
+            "change from a network medium" => {
+                (vec![drive_with(&network)], change(json!({"kind": "seed"})))
             }
             "write another seed" => (vec![], self.reseed()),
             "write another seed onto its drive" => (vec![drive("seed")], self.reseed()),
@@ -307,7 +320,9 @@ impl Lab {
         for domain in &mut domains {
             domain.disks.sort_by(|a, b| a.target.cmp(&b.target));
             domain.nics.sort_by_key(|nic| nic.mac.to_string());
-            for disk in domain.disks.iter().filter(|disk| !disk.source.is_empty()) {
+            let on_this_host =
+                |disk: &&Disk| !disk.source.is_empty() && !disk.source.starts_with("http://");
+            for disk in domain.disks.iter().filter(on_this_host) {
                 let there = images.contains(&disk.source) || fs_err::exists(&disk.source).unwrap();
                 if !owned.contains(&disk.source) || !there {
                     wrong += &format!("\ncontradiction: {disk:?}");
