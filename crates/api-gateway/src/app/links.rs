@@ -88,7 +88,7 @@ pub(crate) struct LinkStatus {
 /// What a link is to be.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkWish {
-    /// What it allows; all when empty.
+    /// What it allows; the usual when empty.
     pub(crate) verbs: BTreeSet<LinkVerb>,
     /// For people.
     pub(crate) label: String,
@@ -144,12 +144,12 @@ impl App {
         wish: LinkWish,
     ) -> Result<(LinkToken, LinkRecord), Problem> {
         let digest = token.digest(&self.links.key);
-        let all = wish.verbs.is_empty();
+        let usual = wish.verbs.is_empty();
         let record = LinkRecord {
             id: digest[..24].to_owned(),
             host: token.host.clone(),
             vm: token.vm,
-            verbs: if all { LinkVerb::ALL.into_iter().collect() } else { wish.verbs },
+            verbs: if usual { LinkVerb::USUAL.into_iter().collect() } else { wish.verbs },
             label: wish.label,
             expires: token.expires,
             uses: wish.uses,
@@ -199,7 +199,7 @@ impl App {
             id: LEGACY.to_owned(),
             host: token.host.clone(),
             vm: token.vm,
-            verbs: LinkVerb::ALL.into_iter().collect(),
+            verbs: LinkVerb::USUAL.into_iter().collect(),
             label: String::new(),
             expires: token.expires,
             uses: None,
@@ -208,13 +208,10 @@ impl App {
         })
     }
 
-    /// Takes one use; looking takes none. Each use is a record that can be written once, so that
+    /// Takes one use. Each use is a record that can be written once, so that
     /// callers at the same time cannot share one.
-    pub(crate) async fn use_link(&self, link: &LinkRecord, verb: LinkVerb) -> Result<(), Problem> {
+    pub(crate) async fn use_link(&self, link: &LinkRecord) -> Result<(), Problem> {
         let Some(most) = link.uses else { return Ok(()) };
-        if matches!(verb, LinkVerb::List | LinkVerb::Getiso) {
-            return Ok(());
-        }
         for slot in self.link_uses(&link.id).await?.len()..most as usize {
             let key = format!("{}/{slot:05}", link.id);
             if self.store.insert(Table::LinkUses, &key, &super::operations::now()).await? {

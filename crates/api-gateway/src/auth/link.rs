@@ -50,11 +50,13 @@ pub(crate) enum LinkVerb {
     Cdrom,
     /// See the ISOs that there are.
     Getiso,
+    /// See, take, go back to and delete snapshots.
+    Snapshot,
 }
 
 impl LinkVerb {
-    /// All verbs.
-    pub(crate) const ALL: [Self; 8] = [
+    /// What a link allows that was made without a list: not snapshots, which take the owner's room.
+    pub(crate) const USUAL: [Self; 8] = [
         Self::List,
         Self::Start,
         Self::Reset,

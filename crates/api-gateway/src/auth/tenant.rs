@@ -21,18 +21,21 @@ pub(crate) trait LinkRoute: 'static {
     const VERB: LinkVerb;
     /// Methods that are taken.
     const METHODS: &'static [Method];
+    /// Methods that only look: they take no use of the link.
+    const LOOKS: &'static [Method];
     /// Arguments beside the link's own.
     const ARGUMENTS: &'static [&'static str];
 }
 
 macro_rules! link_routes {
-    ($($(#[$doc:meta])* $name:ident: $methods:expr, $arguments:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident($verb:ident): $methods:expr, $looks:expr, $arguments:expr;)*) => {
         $(
             $(#[$doc])*
             pub(crate) struct $name;
             impl LinkRoute for $name {
-                const VERB: LinkVerb = LinkVerb::$name;
+                const VERB: LinkVerb = LinkVerb::$verb;
                 const METHODS: &'static [Method] = &$methods;
+                const LOOKS: &'static [Method] = &$looks;
                 const ARGUMENTS: &'static [&'static str] = &$arguments;
             }
         )*
@@ -41,21 +44,27 @@ macro_rules! link_routes {
 
 link_routes! {
     /// `/user/vm/list/…`.
-    List: [Method::GET], ["k", "e"];
+    List(List): [Method::GET], [Method::GET], ["k", "e"];
     /// `/user/vm/getiso/…`.
-    Getiso: [Method::GET], ["k", "e"];
+    Getiso(Getiso): [Method::GET], [Method::GET], ["k", "e"];
     /// `/user/vm/start/…`.
-    Start: [Method::GET, Method::POST], ["k", "e"];
+    Start(Start): [Method::GET, Method::POST], [], ["k", "e"];
     /// `/user/vm/reset/…`.
-    Reset: [Method::GET, Method::POST], ["k", "e"];
+    Reset(Reset): [Method::GET, Method::POST], [], ["k", "e"];
     /// `/user/vm/stop/…`.
-    Stop: [Method::GET, Method::POST], ["k", "e", "force"];
+    Stop(Stop): [Method::GET, Method::POST], [], ["k", "e", "force"];
     /// `/user/vm/display/…`.
-    Display: [Method::GET], ["k", "e"];
+    Display(Display): [Method::GET], [], ["k", "e"];
     /// `/user/vm/console/…`.
-    Console: [Method::GET], ["k", "e"];
+    Console(Console): [Method::GET], [], ["k", "e"];
     /// `/user/vm/cdrom/…`.
-    Cdrom: [Method::POST], ["k", "e", "dev"];
+    Cdrom(Cdrom): [Method::POST], [], ["k", "e", "dev"];
+    /// `/user/vm/snapshot/…`: looks with GET, takes one with POST.
+    Snapshot(Snapshot): [Method::GET, Method::POST], [Method::GET], ["k", "e", "name"];
+    /// `/user/vm/revert_snapshot/…`.
+    RevertSnapshot(Snapshot): [Method::GET, Method::POST], [], ["k", "e", "name"];
+    /// `/user/vm/delete_snapshot/…`.
+    DeleteSnapshot(Snapshot): [Method::GET, Method::POST], [], ["k", "e", "name"];
 }
 
 /// The holder of a link that allows what `R` does.
@@ -79,7 +88,9 @@ async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem>
     let tail = request.uri().path().splitn(5, '/').nth(4).unwrap_or_default();
     let (token, arguments) = LinkToken::parse(tail, request.query_string())?;
     let link = app.link(&token).await?;
-    watch::is_of(&request, format!("{LINK}{}", link.id), R::METHODS.contains(&Method::POST));
+    let looks = R::LOOKS.contains(request.method());
+    let changes = R::METHODS.contains(&Method::POST) && !looks;
+    watch::is_of(&request, format!("{LINK}{}", link.id), changes);
     app.limits.account(&format!("{LINK}{}", link.id))?;
     if !R::METHODS.contains(request.method()) {
         let offered: Vec<&str> = R::METHODS.iter().map(Method::as_str).collect();
@@ -92,7 +103,9 @@ async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem>
         return Err(Problem::new(ErrorCode::Forbidden, "this link does not allow that"));
     }
     arguments.only(R::ARGUMENTS)?;
-    app.use_link(&link, R::VERB).await?;
+    if !looks {
+        app.use_link(&link).await?;
+    }
     tracing::info!(link.id = link.id, vm.id = %link.vm, host.id = %link.host, verb = ?R::VERB, "a link is used");
     let user = format!("{LINK}{}", link.id);
     // A link is no account: the role is the least, and nothing asks for it on these routes.

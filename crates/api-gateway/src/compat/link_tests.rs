@@ -305,3 +305,64 @@ async fn the_readme_s_own_link_is_refused_and_md5_links_need_a_key_of_one_s_own(
     assert_eq!(get(&stack, "list", &legacy(LEGACY_KEY, now() + 400 * 86_400)).await.0, 403);
     assert_eq!(get(&stack, "list", &legacy("P@ssw@rd4Display", now() + 60)).await.0, 403);
 }
+
+#[actix_web::test]
+async fn snapshots_are_for_links_that_were_made_for_them() {
+    let (stack, vm) = Stack::with_guest().await;
+    let usual = make(&stack, vm, json!({})).await;
+    let epoch = now() + 86_400;
+    let path = format!("/vm/ui/host01/{vm}/{epoch}");
+    let (_, page) = stack.call(Role::Operator, Method::GET, &path, None).await;
+    let md5 = URL_SAFE_NO_PAD.encode(Md5::digest(format!("{LEGACY_KEY}{epoch}host01{vm}")));
+    let legacy = format!("host01/{vm}?k={md5}&e={epoch}");
+    for link in [text(&usual, "path"), text(&page, "token"), &legacy] {
+        assert_ne!(get(&stack, "list", link).await.0, 404);
+        for verb in ["snapshot", "revert_snapshot", "delete_snapshot"] {
+            let (status, body) = get(&stack, verb, link).await;
+            assert_eq!((status, &body["result"]), (403, &json!("ERR")), "{verb}");
+        }
+    }
+    assert_eq!(works(&stack), 0);
+
+    let link = make(&stack, vm, json!({"verbs": ["list", "snapshot"], "uses": 4})).await;
+    let path = text(&link, "path");
+    for _ in 0..6 {
+        // Looking takes no use.
+        let (status, all) = get(&stack, "snapshot", path).await;
+        assert_eq!((status, &all["result"]), (200, &json!("OK")), "{all}");
+    }
+    let post = async |verb: &str, more: &str| {
+        call(&stack, Method::POST, &format!("/user/vm/{verb}/{path}{more}"), None).await
+    };
+    assert_eq!(post("snapshot", "&name=before").await.0, 200);
+    let taken = serde_json::to_value(last_work(&stack)).unwrap();
+    assert_eq!(
+        (&taken["verb"], &taken["snapshot"]["name"]),
+        (&json!("create_snapshot"), &json!("before"))
+    );
+    let (status, body) = post("revert_snapshot", "&name=before").await;
+    assert_eq!((status, &body["result"]), (200, &json!("OK")), "{body}");
+    assert!(matches!(last_work(&stack), Work::RevertSnapshot { .. }));
+    let (status, _) = get(&stack, "delete_snapshot", &format!("{path}&name=before")).await;
+    assert_eq!(status, 200);
+    assert!(matches!(last_work(&stack), Work::DeleteSnapshot { .. }));
+    let before = works(&stack);
+    assert_eq!(post("snapshot", "&name=../x").await.0, 422);
+    assert_eq!(post("snapshot", "").await.0, 410, "the fourth use was the last");
+    assert_eq!(get(&stack, "start", path).await.0, 403);
+    assert_eq!(works(&stack), before);
+
+    let other = make(&stack, vm, json!({"verbs": ["snapshot"]})).await;
+    let path = text(&other, "path");
+    for bad in ["&name=a&name=b", "&name=a&force=1"] {
+        let url = format!("/user/vm/snapshot/{path}{bad}");
+        assert!(call(&stack, Method::POST, &url, None).await.0 >= 400, "{bad}");
+    }
+    assert_eq!(get(&stack, "revert_snapshot", path).await.0, 422, "without a name");
+    stack.host.lock().unwrap().more_snapshots = 9;
+    let full = call(&stack, Method::POST, &format!("/user/vm/snapshot/{path}"), None).await;
+    assert_eq!(full.0, 409, "a link fills no disk: {}", full.1);
+    let put = call(&stack, Method::PUT, &format!("/user/vm/snapshot/{path}"), None).await;
+    assert_eq!(put.0, 405);
+    assert_eq!(works(&stack), before);
+}

@@ -6,14 +6,22 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use vmmgr_common::api::operation::Work;
 use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::ids::ResourceName;
 
 use super::devices::{change_medium, missing, read};
 use super::envelope::{answer, ok, refuse};
 use super::lists::live;
 use super::power::settle;
+use super::tuning::{listed, take};
 use crate::app::App;
 use crate::auth::link;
-use crate::auth::tenant::{Cdrom, Getiso, LinkRoute, List, Reset, Start, Stop, Tenant};
+use crate::auth::tenant::{
+    Cdrom, DeleteSnapshot, Getiso, LinkRoute, List, Reset, RevertSnapshot, Snapshot, Start, Stop,
+    Tenant,
+};
+
+/// A guest has no more snapshots than this when a link takes one: they fill the owner's disk.
+const MOST_SNAPSHOTS: usize = 10;
 
 pub(super) async fn list(app: web::Data<App>, who: Tenant<List>) -> HttpResponse {
     let guest = app.vm(&who.host, who.vm).await;
@@ -97,6 +105,53 @@ pub(super) async fn cdrom(
         change_medium(&app, &who.identity, place, dev, body.isoname.as_deref()).await
     };
     answer("cdrom", run.await)
+}
+
+/// With GET the snapshots that there are, with POST one more.
+pub(super) async fn snapshot(
+    app: web::Data<App>,
+    who: Tenant<Snapshot>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let run = async {
+        if request.method() == Method::GET {
+            return listed(&app, &who.host, who.vm, "snapshot ok".to_owned()).await;
+        }
+        if app.agent(&who.host)?.snapshots(who.vm).await?.len() >= MOST_SNAPSHOTS {
+            let detail = format!("guest {} has {MOST_SNAPSHOTS} snapshots", who.vm);
+            return Err(Problem::new(ErrorCode::WrongState, detail).hint("delete some first"));
+        }
+        take(&app, &who.identity, (&who.host, who.vm), who.arguments.get("name")).await
+    };
+    answer("snapshot", run.await)
+}
+
+fn snapshot_name<R>(who: &Tenant<R>) -> Result<ResourceName, Problem> {
+    Ok(ResourceName::parse(who.arguments.get("name").ok_or_else(|| missing("name"))?)?)
+}
+
+pub(super) async fn revert_snapshot(
+    app: web::Data<App>,
+    who: Tenant<RevertSnapshot>,
+) -> HttpResponse {
+    match snapshot_name(&who) {
+        Ok(name) => {
+            act(&app, &who, Work::RevertSnapshot { vm: who.vm, name }, "revert_snapshot").await
+        }
+        Err(problem) => refuse("revert_snapshot", &problem),
+    }
+}
+
+pub(super) async fn delete_snapshot(
+    app: web::Data<App>,
+    who: Tenant<DeleteSnapshot>,
+) -> HttpResponse {
+    match snapshot_name(&who) {
+        Ok(name) => {
+            act(&app, &who, Work::DeleteSnapshot { vm: who.vm, name }, "delete_snapshot").await
+        }
+        Err(problem) => refuse("delete_snapshot", &problem),
+    }
 }
 
 /// Everything else below `/user/`: no link opens it.

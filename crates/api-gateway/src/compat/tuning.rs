@@ -141,7 +141,13 @@ pub(super) async fn metadata(
     answer("metadata", run.await)
 }
 
-async fn listed(app: &App, host: &HostId, vm: VmId, desc: String) -> Result<Value, Problem> {
+/// Snapshots as the seed lists them.
+pub(super) async fn listed(
+    app: &App,
+    host: &HostId,
+    vm: VmId,
+    desc: String,
+) -> Result<Value, Problem> {
     let all = app.agent(host)?.snapshots(vm).await?;
     let names: Vec<&str> = all.iter().map(|snapshot| snapshot.name.as_str()).collect();
     let current = all.iter().find(|snapshot| snapshot.current).map(|s| s.name.as_str());
@@ -161,7 +167,22 @@ pub(super) async fn snapshots(
     answer("snapshot", run.await)
 }
 
-/// Without a name it is named after the time.
+/// Takes one; without a name it is named after the time.
+pub(super) async fn take(
+    app: &App,
+    who: &Identity,
+    (host, vm): (&HostId, VmId),
+    name: Option<&str>,
+) -> Result<Value, Problem> {
+    let named = name.filter(|name| !name.is_empty()).map(str::to_owned);
+    let name = named.unwrap_or_else(|| chrono::Utc::now().format("%Y%m%dT%H%M%SZ").to_string());
+    let name = ResourceName::parse(&name)?;
+    let desc = format!("create snapshot {name} ok");
+    let snapshot = SnapshotCreate { name, description: String::new() };
+    settle(app, who, host, Work::CreateSnapshot { vm, snapshot }).await?;
+    listed(app, host, vm, desc).await
+}
+
 pub(super) async fn snapshot(
     app: web::Data<App>,
     who: Caller<ManageVms>,
@@ -170,13 +191,8 @@ pub(super) async fn snapshot(
 ) -> HttpResponse {
     let run = async {
         let (host, vm) = place(&path)?;
-        let named = given(&request, "name")?.filter(|name| !name.is_empty());
-        let name = named.unwrap_or_else(|| chrono::Utc::now().format("%Y%m%dT%H%M%SZ").to_string());
-        let name = ResourceName::parse(&name)?;
-        let desc = format!("create snapshot {name} ok");
-        let snapshot = SnapshotCreate { name, description: String::new() };
-        settle(&app, &who.identity, &host, Work::CreateSnapshot { vm, snapshot }).await?;
-        listed(&app, &host, vm, desc).await
+        let name = given(&request, "name")?;
+        take(&app, &who.identity, (&host, vm), name.as_deref()).await
     };
     answer("snapshot", run.await)
 }

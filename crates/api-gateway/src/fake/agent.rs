@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) stall: bool,
     /// Run of all guests that run.
     pub(crate) run: u32,
+    /// Snapshots that each guest has beside `s1`.
+    pub(crate) more_snapshots: usize,
 }
 
 #[derive(Clone)]
@@ -181,8 +183,14 @@ async fn part(
     }
     Ok(match path.1.as_str() {
         "xml" => HttpResponse::Ok().content_type("text/xml").body("<domain/>"),
-        "snapshots" => HttpResponse::Ok().json(json!([{"name": "s1", "description": "",
-            "created": "2026-01-01T00:00:00Z", "state": "shut_off", "current": true}])),
+        "snapshots" => {
+            let all = 1..=1 + agent.host.lock().unwrap().more_snapshots;
+            let snapshot = |number: usize| {
+                json!({"name": format!("s{number}"), "description": "",
+                    "created": "2026-01-01T00:00:00Z", "state": "shut_off", "current": number == 1})
+            };
+            HttpResponse::Ok().json(all.map(snapshot).collect::<Vec<_>>())
+        }
         "addresses" => HttpResponse::Ok().json(json!([{"mac": "52:54:00:00:00:01", "name": "eth0",
             "addresses": [{"address": "10.0.0.2/24", "family": "ipv4"}]}])),
         "boot" => HttpResponse::Ok().json(json!({"fetches": [], "total": 3})),

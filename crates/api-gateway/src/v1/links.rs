@@ -21,7 +21,7 @@ const DEFAULT_SECONDS: u64 = 10 * 24 * 3600;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewLink {
-    /// What it allows; everything that a link can when absent.
+    /// What it allows; everything but `snapshot` when absent.
     #[serde(default)]
     verbs: BTreeSet<LinkVerb>,
     /// For people, a line.

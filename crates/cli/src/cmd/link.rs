@@ -27,7 +27,8 @@ pub(crate) enum Link {
     Create {
         #[command(flatten)]
         place: Place,
-        /// What it allows, of list, start, reset, stop, console, display, cdrom, getiso; all without
+        /// What it allows, of list, start, reset, stop, console, display, cdrom, getiso, snapshot; all
+        /// but the last without
         #[arg(long, value_delimiter = ',')]
         verbs: Vec<String>,
         /// How long it lasts
