@@ -7,6 +7,7 @@ use serde::Deserialize;
 use vmmgr_common::mtls::TlsFiles;
 use vmmgr_common::telemetry::LogConfig;
 
+use crate::directory::LdapConfig;
 use crate::limits::LimitConfig;
 
 /// Everything that an operator can set; see `config.example.toml` for each key's meaning.
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) operation_days: u32,
     /// Redis; the embedded store when absent.
     pub(crate) store: Option<RedisConfig>,
+    /// A directory whose people may log in; nobody of any when absent.
+    pub(crate) ldap: Option<LdapConfig>,
     /// Certificates.
     pub(crate) tls: TlsFiles,
     /// Logs.
@@ -91,5 +94,25 @@ mod tests {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
         let config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
         assert_eq!((config.token_seconds, config.links.max_days), (3600, 90));
+    }
+
+    #[test]
+    fn so_is_what_it_says_of_a_directory() {
+        let example = include_str!("../config.example.toml");
+        let block = example.split("\n# [ldap]\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        let is_key = |line: &&str| {
+            line.starts_with('[')
+                || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let keys: Vec<&str> =
+            block.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_key).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        let end = example.split("\n[limits]").nth(1).unwrap();
+        let head = example.split("\n# [store]").next().unwrap();
+        let text = format!("{head}\n[ldap]\n{}\n[limits]{end}", keys.join("\n"));
+        fs_err::write(&path, text).unwrap();
+        let config: Config = vmmgr_common::config::load(&path).unwrap();
+        assert_eq!((config.ldap.is_some(), keys.len()), (true, 19), "{keys:?}");
     }
 }

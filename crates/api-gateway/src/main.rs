@@ -6,6 +6,7 @@ mod app;
 mod auth;
 mod compat;
 mod config;
+mod directory;
 #[cfg(test)]
 mod fake;
 mod fleet;
@@ -32,6 +33,7 @@ use crate::app::links::Links;
 use crate::auth::password;
 use crate::auth::token::Tokens;
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::limits::Limits;
 
 type Failure = Box<dyn std::error::Error>;
@@ -49,7 +51,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(&Chain(&error).to_string()),
     };
     if command == "check-config" {
-        return ExitCode::SUCCESS;
+        let directory = config.ldap.as_ref().map(Directory::open).transpose();
+        return directory.map_or_else(|problem| fail(&problem.detail), |_| ExitCode::SUCCESS);
     }
     vmmgr_common::telemetry::init(&config.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -110,8 +113,9 @@ async fn run(config: Config) -> Result<(), Failure> {
     let store = store::open(&config).await?;
     let tokens = Tokens::open(&config.state_dir, config.token_seconds)?;
     let links = Links::open(&config.state_dir, &config.links)?;
-    let app =
-        App::start(store, tokens, links, Limits::new(&config.limits), config.tls.clone()).await?;
+    let limits = Limits::new(&config.limits);
+    let directory = config.ldap.as_ref().map(Directory::open).transpose()?;
+    let app = App::start(store, tokens, links, limits, directory, config.tls.clone()).await?;
     let ready = Readiness::default();
     let app = Arc::new(app);
     tokio::spawn(app::housekeeping::keep_house(app.clone(), ready.clone(), config.operation_days));

@@ -98,6 +98,8 @@ codes! {
     HypervisorUnreachable = "hypervisor_unreachable", 503, "the host's libvirt cannot be reached";
     /// The seed service does not answer.
     MetadataUnreachable = "metadata_unreachable", 503, "the metadata service cannot be reached";
+    /// The LDAP directory does not answer, or refuses what is not the caller's doing.
+    DirectoryUnreachable = "directory_unreachable", 503, "the directory of accounts cannot be asked";
     /// The gateway's store is down.
     StoreUnavailable = "store_unavailable", 503, "the record store is unavailable";
     /// A call outlived its deadline; its effect is unknown until the operation says.

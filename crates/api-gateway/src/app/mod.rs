@@ -10,6 +10,7 @@ pub(crate) mod hooks;
 pub(crate) mod hosts;
 pub(crate) mod housekeeping;
 pub(crate) mod links;
+pub(crate) mod login;
 pub(crate) mod operations;
 pub(crate) mod records;
 mod settled;
@@ -31,6 +32,7 @@ use self::operations::Open;
 use self::users::Accounts;
 use crate::auth::login::Attempts;
 use crate::auth::token::Tokens;
+use crate::directory::Directory;
 use crate::fleet::Fleet;
 use crate::limits::Limits;
 use crate::store::{Store, Table};
@@ -49,6 +51,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// Generations of accounts.
     pub(crate) accounts: Accounts,
+    /// Whose people may log in as well.
+    pub(crate) directory: Option<Arc<Directory>>,
     /// Tokens for scripts.
     pub(crate) api_tokens: ApiTokens,
     /// The audit log.
@@ -74,8 +78,10 @@ impl App {
         tokens: Tokens,
         links: Links,
         limits: Limits,
+        directory: Option<Directory>,
         tls: TlsFiles,
     ) -> Result<Self, Problem> {
+        let directory = directory.map(Arc::new);
         let app = Self {
             consoles: consoles::Consoles::new(store.clone()),
             store,
@@ -83,7 +89,8 @@ impl App {
             attempts: Attempts::default(),
             links,
             limits,
-            accounts: Accounts::default(),
+            accounts: Accounts::new(directory.clone()),
+            directory,
             api_tokens: ApiTokens::default(),
             audit: audit::Audit::default(),
             fleet: Fleet::default(),

@@ -1,10 +1,12 @@
 //! Accounts: who there is, with which role, and the end of their sessions when that changes.
 //!
 //! Every account has a generation, a random number that its tokens carry. A new password, another
-//! role and a removal change it, so that all tokens from before are worth nothing at once.
+//! role, a removal and `disabled` change it, so that all tokens from before are worth nothing at
+//! once. Those of the directory's people are worth nothing as well when the directory has not been
+//! asked for the person for long, or `[ldap]` keeps the person out by now.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,7 +16,8 @@ use vmmgr_common::secret::Secret;
 
 use super::App;
 use crate::auth::Role;
-use crate::auth::password::{self, User};
+use crate::auth::password::{self, Source, User};
+use crate::directory::Directory;
 use crate::store::{Store, Table, from_text, to_text};
 
 /// Shortest password, characters (NIST SP 800-63B asks for 8 at least).
@@ -23,28 +26,63 @@ const SHORTEST_PASSWORD: usize = 10;
 const LONGEST_PASSWORD: usize = 1024;
 
 /// Generations of all accounts, in memory; changes of accounts go one after the other.
-#[derive(Default)]
 pub(crate) struct Accounts {
-    generations: RwLock<HashMap<String, u32>>,
+    generations: RwLock<HashMap<String, Standing>>,
     turn: tokio::sync::Mutex<()>,
+    directory: Option<Arc<Directory>>,
+}
+
+/// What a token is judged by.
+#[derive(Clone, Copy)]
+struct Standing {
+    generation: u32,
+    /// Seconds since 1970.
+    until: u64,
 }
 
 impl Accounts {
+    /// Nobody yet.
+    pub(crate) fn new(directory: Option<Arc<Directory>>) -> Self {
+        Self { generations: RwLock::default(), turn: tokio::sync::Mutex::default(), directory }
+    }
+
+    /// One change of accounts at a time.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    fn standing(&self, user: &User) -> Standing {
+        let until = match (user.source, &self.directory) {
+            _ if user.disabled => 0,
+            (Source::Local, _) => u64::MAX,
+            (Source::Directory, None) => 0,
+            (Source::Directory, Some(directory)) => directory.trusts(&user.name, user.seen),
+        };
+        Standing { generation: user.generation, until }
+    }
+
     /// As the records have them.
     pub(crate) async fn read(&self, store: &dyn Store) -> Result<(), Problem> {
         let _turn = self.turn.lock().await;
         let mut read = HashMap::new();
         for (name, text) in store.list(Table::Users).await? {
-            read.insert(name, from_text::<User>(&text)?.generation);
+            read.insert(name, self.standing(&from_text(&text)?));
         }
         *self.generations.write().unwrap_or_else(PoisonError::into_inner) = read;
         Ok(())
     }
 
-    /// An account's generation from now on.
+    /// How an account stands from now on.
+    pub(crate) fn learn(&self, user: &User) {
+        let mut known = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(user.name.clone(), self.standing(user));
+    }
+
+    /// An account without a record.
+    #[cfg(test)]
     pub(crate) fn know(&self, name: &str, generation: u32) {
         let mut known = self.generations.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name.to_owned(), generation);
+        known.insert(name.to_owned(), Standing { generation, until: u64::MAX });
     }
 
     fn forget(&self, name: &str) {
@@ -53,8 +91,9 @@ impl Accounts {
 
     /// True for a token of this generation.
     pub(crate) fn has(&self, name: &str, generation: u32) -> bool {
+        let now = jsonwebtoken::get_current_timestamp();
         let known = self.generations.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(name) == Some(&generation)
+        known.get(name).is_some_and(|known| known.generation == generation && now < known.until)
     }
 }
 
@@ -65,11 +104,16 @@ pub(crate) struct UserView {
     name: String,
     /// What it may do.
     role: Role,
+    /// Who keeps the password.
+    source: Source,
+    /// Nobody logs in with it.
+    disabled: bool,
 }
 
 impl From<&User> for UserView {
     fn from(user: &User) -> Self {
-        Self { name: user.name.clone(), role: user.role }
+        let User { role, source, disabled, .. } = *user;
+        Self { name: user.name.clone(), role, source, disabled }
     }
 }
 
@@ -82,6 +126,8 @@ pub(crate) struct UserChange {
     /// 10 characters at least, 1024 bytes at most.
     #[schema(value_type = Option<String>, format = Password, min_length = 10, max_length = 1024)]
     password: Option<Secret<String>>,
+    /// Whether nobody may log in with it.
+    disabled: Option<bool>,
 }
 
 fn no_such(name: &str) -> Problem {
@@ -99,6 +145,16 @@ fn acceptable(password: &Secret<String>) -> Result<(), Problem> {
         ));
     }
     Ok(())
+}
+
+/// Refuses what the directory decides.
+fn is_ours(user: &User, what: &str) -> Result<(), Problem> {
+    if user.source == Source::Local {
+        return Ok(());
+    }
+    let said = format!("the directory keeps the {what} of `{}`", user.name);
+    Err(Problem::new(ErrorCode::WrongState, said)
+        .hint("change it there; here the account can be disabled or removed"))
 }
 
 impl App {
@@ -129,11 +185,11 @@ impl App {
         if !self.store.insert(Table::Users, name.as_str(), &to_text(&user)?).await? {
             return Err(Problem::new(ErrorCode::AlreadyExists, format!("account `{name}` exists")));
         }
-        self.accounts.know(&user.name, user.generation);
+        self.accounts.learn(&user);
         Ok(UserView::from(&user))
     }
 
-    /// Changes role or password, and ends the account's sessions.
+    /// Changes role or password or disables, and ends the account's sessions.
     pub(crate) async fn change_user(
         &self,
         name: &str,
@@ -144,13 +200,20 @@ impl App {
         }
         let _turn = self.accounts.turn.lock().await;
         let known = self.user(name).await?;
+        if change.role.is_some() {
+            is_ours(&known, "role")?;
+        }
         let role = change.role.unwrap_or(known.role);
-        if role < Role::Admin {
+        let disabled = change.disabled.unwrap_or(known.disabled);
+        if role < Role::Admin || disabled {
             self.another_admin(&known).await?;
         }
         let user = match change.password {
-            Some(password) => User::new(name, role, password).await?,
-            None => User { role, ..known }.renewed(),
+            Some(password) => {
+                is_ours(&known, "password")?;
+                User { role, disabled, ..known }.with_password(password).await?
+            }
+            None => User { role, disabled, ..known }.renewed(),
         };
         self.keep(&user).await?;
         Ok(UserView::from(&user))
@@ -174,6 +237,7 @@ impl App {
     ) -> Result<User, Problem> {
         acceptable(&new)?;
         let _turn = self.accounts.turn.lock().await;
+        is_ours(&self.user(name).await?, "password")?;
         let known = password::verify(self.store.as_ref(), name, old).await.map_err(|problem| {
             if problem.code == ErrorCode::Unauthenticated {
                 Problem::new(ErrorCode::Forbidden, "the old password is wrong")
@@ -181,27 +245,31 @@ impl App {
                 problem
             }
         })?;
-        let user = User::new(name, known.role, new).await?;
+        let user = known.with_password(new).await?;
         self.keep(&user).await?;
         Ok(user)
     }
 
-    async fn keep(&self, user: &User) -> Result<(), Problem> {
+    /// Writes an account; the caller has the turn.
+    pub(super) async fn keep(&self, user: &User) -> Result<(), Problem> {
         self.store.put(Table::Users, &user.name, &to_text(user)?).await?;
-        self.accounts.know(&user.name, user.generation);
+        self.accounts.learn(user);
         Ok(())
     }
 
-    /// Someone must be able to manage the accounts.
+    /// Someone must be able to manage the accounts, also while the directory is away.
     async fn another_admin(&self, leaving: &User) -> Result<(), Problem> {
+        let manages = |user: &UserView| {
+            user.role == Role::Admin && user.source == Source::Local && !user.disabled
+        };
         let users = self.users().await?;
-        let other = |user: &UserView| user.role == Role::Admin && user.name != leaving.name;
-        if leaving.role < Role::Admin || users.iter().any(other) {
+        let others = users.iter().any(|user| manages(user) && user.name != leaving.name);
+        if others || !manages(&UserView::from(leaving)) {
             return Ok(());
         }
         Err(Problem::new(
             ErrorCode::WrongState,
-            format!("`{}` is the last account with the role admin", leaving.name),
+            format!("`{}` is the last account of vmmgr's own with the role admin", leaving.name),
         )
         .hint("give another account the role first"))
     }

@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::app::links::Links;
 use crate::auth::Role;
 use crate::auth::token::Tokens;
+use crate::directory::Directory;
 use crate::limits::{LimitConfig, Limits};
 use crate::store::{Sqlite, Store};
 
@@ -81,6 +82,15 @@ impl Stack {
 
     /// The same, with these limits.
     pub(crate) async fn limited(store: Arc<dyn Store>, limits: Limits) -> Self {
+        Self::set_up(store, limits, None).await
+    }
+
+    /// The same, with people of a directory.
+    pub(crate) async fn with_directory(store: Arc<dyn Store>, directory: Directory) -> Self {
+        Self::set_up(store, Limits::new(&LimitConfig::default()), Some(directory)).await
+    }
+
+    async fn set_up(store: Arc<dyn Store>, limits: Limits, directory: Option<Directory>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::create(dir.path()).unwrap();
         let leaf = |role: PeerRole, instance: &str| issue(&ca, dir.path(), role, instance);
@@ -102,8 +112,9 @@ impl Stack {
         let gateway_tls = leaf(PeerRole::Gateway, "gw1");
         let tokens = Tokens::with_key(&KEY, 3600);
         let links = Links::with_keys(Some(LEGACY_KEY));
-        let app =
-            Arc::new(App::start(store, tokens, links, limits, gateway_tls.clone()).await.unwrap());
+        let app = Arc::new(
+            App::start(store, tokens, links, limits, directory, gateway_tls.clone()).await.unwrap(),
+        );
         crate::app::consoles::keep(&app);
         let app = web::Data::from(app);
         let (routes, proxies) = crate::doors(app.clone());
@@ -117,11 +128,20 @@ impl Stack {
 
     /// The application of a second gateway, without its listener.
     pub(crate) async fn another(&self, store: Arc<dyn Store>) -> App {
+        self.another_with(store, None).await
+    }
+
+    /// The same, with another directory.
+    pub(crate) async fn another_with(
+        &self,
+        store: Arc<dyn Store>,
+        directory: Option<Directory>,
+    ) -> App {
         let ca = Ca::load(self.dir.path()).unwrap();
         let tls = issue(&ca, self.dir.path(), PeerRole::Gateway, "gw2");
         let (tokens, links) = (Tokens::with_key(&KEY, 3600), Links::with_keys(Some(LEGACY_KEY)));
         let limits = Limits::new(&LimitConfig::default());
-        App::start(store, tokens, links, limits, tls).await.unwrap()
+        App::start(store, tokens, links, limits, directory, tls).await.unwrap()
     }
 
     /// Starts both, registers `host01` and puts one guest on it.

@@ -12,6 +12,8 @@ mod audit_tests;
 mod body;
 mod console;
 mod devices;
+#[cfg(test)]
+mod directory_tests;
 pub(crate) mod document;
 #[cfg(test)]
 mod document_tests;

@@ -10,7 +10,7 @@ use vmmgr_common::secret::Secret;
 
 use super::body::Json;
 use crate::app::App;
-use crate::auth::password::{self, User};
+use crate::auth::password::User;
 use crate::auth::{Caller, ReadFleet, Role};
 use crate::watch;
 
@@ -64,15 +64,25 @@ pub(super) async fn login(
     login: Json<Login>,
 ) -> Result<web::Json<Session>, Problem> {
     let Login { username, password } = login.into_inner();
-    // The bucket's key is cut: a long name must not fill the memory.
-    let name: String = username.chars().take(64).collect();
-    watch::is_of(&request, name.as_str(), true);
-    app.attempts.take(&name, Instant::now())?;
-    let user = password::verify(app.store.as_ref(), &username, password).await?;
-    // An account that was made beside this process is known from here on.
-    app.accounts.know(&user.name, user.generation);
-    tracing::info!(user = user.name, "logged in");
+    let user = enter(&app, &request, &username, password).await?;
     Session::open(&app, &user).map(web::Json)
+}
+
+/// Takes one of the name's attempts, and notes for the audit log whose it is.
+pub(crate) async fn enter(
+    app: &App,
+    request: &HttpRequest,
+    username: &str,
+    password: Secret<String>,
+) -> Result<User, Problem> {
+    // The bucket's key is cut: a long name must not fill the memory. A directory takes `Bob` for
+    // `bob`: other spellings give no other attempts.
+    let name: String = username.chars().take(64).collect();
+    watch::is_of(request, name.as_str(), true);
+    app.attempts.take(&name.to_lowercase(), Instant::now())?;
+    let user = app.log_in(username, password).await?;
+    tracing::info!(user = user.name, "logged in");
+    Ok(user)
 }
 
 impl Session {

@@ -42,10 +42,11 @@ async fn an_account_is_made_used_changed_and_removed_and_its_sessions_end_with_i
     let admin = with_admin(&stack).await;
     let bob = json!({"name": "bob", "role": "viewer", "password": "correct horse"});
     let (status, made) = admin.call(Method::POST, "/v1/users", bob.clone()).await;
-    assert_eq!((status, made), (201, json!({"name": "bob", "role": "viewer"})));
+    let view = |name: &str, role: &str| json!({"name": name, "role": role, "source": "local", "disabled": false});
+    assert_eq!((status, made), (201, view("bob", "viewer")));
     assert_eq!(admin.call(Method::POST, "/v1/users", bob).await.1["code"], "already_exists");
     let (_, all) = admin.call(Method::GET, "/v1/users", Value::Null).await;
-    assert_eq!(all, json!([{"name": "admin", "role": "admin"}, {"name": "bob", "role": "viewer"}]));
+    assert_eq!(all, json!([view("admin", "admin"), view("bob", "viewer")]));
     let session = login(&stack, "bob", "correct horse").await.unwrap();
     let image = json!({"name": "i", "arch": "x86_64", "uri": "/i"});
     assert_eq!(session.call(Method::POST, "/v1/images", image.clone()).await.0, 403);

@@ -12,7 +12,8 @@ use crate::failure::Failure;
 use crate::output::{self, Column, Format};
 use crate::terminal;
 
-const COLUMNS: [Column; 2] = [("NAME", "/name"), ("ROLE", "/role")];
+const COLUMNS: [Column; 4] =
+    [("NAME", "/name"), ("ROLE", "/role"), ("SOURCE", "/source"), ("DISABLED", "/disabled")];
 
 /// What an account may do.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -64,6 +65,16 @@ pub(crate) enum User {
         name: String,
         #[command(flatten)]
         password: NewPassword,
+    },
+    /// Let nobody in with an account; its sessions end
+    Disable {
+        /// Login name
+        name: String,
+    },
+    /// Let its owner in again
+    Enable {
+        /// Login name
+        name: String,
     },
     /// Remove an account; its sessions end
     Remove {
@@ -121,6 +132,12 @@ impl User {
                 let changed = client.call(Method::PATCH, &path, Some(&body)).await?;
                 output::one(format, &changed, &name, &format!("{name} has to log in again"))
             }
+            Self::Disable { name } => {
+                disable(client, format, &name, true, "nobody gets in with").await
+            }
+            Self::Enable { name } => {
+                disable(client, format, &name, false, "logins work again with").await
+            }
             Self::Remove { name } => {
                 let path = format!("/v1/users/{}", part(&name)?);
                 let gone = client.call(Method::DELETE, &path, None).await?;
@@ -128,6 +145,19 @@ impl User {
             }
         }
     }
+}
+
+async fn disable(
+    client: &Client,
+    format: Format,
+    name: &str,
+    disabled: bool,
+    said: &str,
+) -> Result<(), Failure> {
+    let path = format!("/v1/users/{}", part(name)?);
+    let body = json!({ "disabled": disabled });
+    let changed = client.call(Method::PATCH, &path, Some(&body)).await?;
+    output::one(format, &changed, name, &format!("{said} {name}"))
 }
 
 /// One's own password.

@@ -9,11 +9,13 @@ mod identity;
 pub mod issue;
 mod reload;
 mod server;
+mod trust;
 
 pub use client::client_config;
 pub use identity::{Identity, InvalidIdentity, Role};
 pub use reload::{TlsError, TlsFiles};
 pub use server::server_config;
+pub use trust::trusting;
 
 /// DNS name that every leaf of `role` carries, for peers that can only check names (nginx).
 #[must_use]
