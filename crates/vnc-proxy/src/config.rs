@@ -20,8 +20,8 @@ pub struct Config {
     pub sessions: usize,
     /// Between two pings, seconds.
     pub ping_seconds: u64,
-    /// Who redeems tickets.
-    pub gateway: Gateway,
+    /// Who redeems tickets: all gateways of one store.
+    pub gateway: Vec<Gateway>,
     /// Certificates.
     pub tls: TlsFiles,
     /// Logs.
@@ -29,7 +29,7 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// Where the gateway is, and who it must be.
+/// Where a gateway is, and who it must be.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
@@ -49,6 +49,9 @@ mod tests {
         let mut config: Config = vmmgr_common::config::load(example.as_ref()).unwrap();
         assert_eq!(config.listen.port(), 7444);
         crate::server::check(&config).unwrap();
+        let mut nobody = config.clone();
+        nobody.gateway.clear();
+        assert!(crate::server::check(&nobody).is_err());
         config.origins.push("*".to_owned());
         assert!(crate::server::check(&config).is_err());
     }

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
-use vmmgr_common::client::{ClientError, GatewayClient};
+use vmmgr_common::client::ClientError;
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::mtls::{Identity, Role, TlsError, server_config};
 use vmmgr_common::request_id;
@@ -18,7 +18,7 @@ use vmmgr_common::server::{Readiness, ServeError, Side};
 use crate::agent::Agents;
 use crate::config::Config;
 use crate::request::{self, Head, InvalidOrigin, Origins};
-use crate::session::{self, Live, Sessions};
+use crate::session::{Gateways, Live, Sessions};
 use crate::wire::Wire;
 
 /// From the first byte to the whole request.
@@ -44,6 +44,9 @@ pub enum Failure {
     /// The way to the gateway.
     #[error("vnc-proxy cannot call the gateway")]
     Gateway(#[from] ClientError),
+    /// Nobody redeems tickets.
+    #[error("key `gateway`: at least one [[gateway]] is needed")]
+    NoGateway,
     /// The list of origins.
     #[error("key `origins`")]
     Origins(#[from] InvalidOrigin),
@@ -66,20 +69,24 @@ struct Proxy {
 /// A configuration that could not be served.
 pub fn check(config: &Config) -> Result<(), Failure> {
     Origins::parse(&config.origins)?;
+    if config.gateway.is_empty() {
+        return Err(Failure::NoGateway);
+    }
     Ok(())
 }
 
 /// Serves until SIGTERM or SIGINT; then no session lives longer than 8 s.
 pub async fn run(config: Config) -> Result<(), Failure> {
+    check(&config)?;
     let ready = Readiness::default();
     let side = Side::start("vnc-proxy", config.ops_listen, ready.clone())?;
-    let gateway = GatewayClient::new(&config.tls, &config.gateway.url, &config.gateway.name)?;
+    let gateways = Gateways::new(&config)?;
     let live = Arc::new(Live::default());
     let proxy = Arc::new(Proxy {
         tls: Arc::new(server_config(&config.tls)?),
         origins: Origins::parse(&config.origins)?,
         sessions: Arc::new(Sessions {
-            gateway: gateway.clone(),
+            gateways: gateways.clone(),
             agents: Agents::new(config.tls),
             live: Arc::clone(&live),
             beat: Duration::from_secs(config.ping_seconds),
@@ -90,8 +97,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let listener = listen(config.listen)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signal)?;
-    let following =
-        tokio::spawn(session::follow(gateway.clone(), Arc::clone(&live), ready.clone()));
+    let following = tokio::spawn(gateways.clone().follow(Arc::clone(&live), ready.clone()));
     ready.set(CONDITION, Ok(()));
     let address = listener.local_addr().map_err(|error| Failure::Listen(config.listen, error))?;
     tracing::info!(service = "vnc-proxy", listen = %address, ops_listen = %side.address,
@@ -104,10 +110,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     ready.set(CONDITION, Err("going down".to_owned()));
     drain(&live).await;
     following.abort();
-    match timeout(LAST_REPORT, session::report(&gateway, &live)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(problem)) => tracing::info!(%problem, "the last report was not taken"),
-        Err(_) => tracing::info!("the last report took too long"),
+    if timeout(LAST_REPORT, gateways.report(&live)).await.is_err() {
+        tracing::info!("the last report took too long");
     }
     side.stop().await;
     tracing::info!(service = "vnc-proxy", "stopped");
@@ -129,11 +133,11 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 async fn drain(live: &Live) {
     let start = Instant::now();
-    let sessions = live.count();
+    let (sessions, mut changes) = (live.count(), live.changes());
     live.drain();
     while live.count() > 0 && start.elapsed() < DRAIN {
         // Sessions say when they end; the timeout is for those that do not.
-        let _ = timeout(Duration::from_millis(100), live.changed.notified()).await.is_err();
+        let _ = timeout(Duration::from_millis(100), changes.changed()).await.is_err();
     }
     let (left, took_ms) = (live.count(), start.elapsed().as_millis() as u64);
     tracing::info!(sessions, left, took_ms, "sessions were told to come back");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{oneshot, watch};
 use vmmgr_common::api::console::{ConsoleKind, ConsoleSession, close};
 use vmmgr_common::ids::ConsoleSessionId;
 
@@ -20,8 +20,8 @@ struct Entries {
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     entries: Mutex<Entries>,
-    /// A session began or ended: time for a report.
-    pub(crate) changed: Notify,
+    /// Sessions that began or ended: time for a report.
+    changed: watch::Sender<u64>,
 }
 
 impl Live {
@@ -41,7 +41,7 @@ impl Live {
         drop(entries);
         metrics::counter!("vmmgr_console_sessions_total", "kind" => kind).increment(1);
         metrics::gauge!("vmmgr_console_sessions", "kind" => kind).increment(1.0);
-        self.changed.notify_one();
+        self.change();
         Some(obey)
     }
 
@@ -59,7 +59,7 @@ impl Live {
         for (from, bytes) in [("browser", tally.from_browser), ("guest", tally.from_guest)] {
             metrics::counter!("vmmgr_console_bytes_total", "from" => from).increment(bytes);
         }
-        self.changed.notify_one();
+        self.change();
     }
 
     /// Ends one; false if there is no such session, or it ends already.
@@ -67,6 +67,15 @@ impl Live {
         let order = self.entries().sessions.get_mut(&id).and_then(|(_, order)| order.take());
         let ending = Ending::new("ordered", close::ENDED, reason);
         order.is_some_and(|order| order.send(ending).is_ok())
+    }
+
+    /// Tells that sessions began or ended.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn change(&self) {
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Ends all, and lets none begin.

@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use vmmgr_common::api::console::{
     ConsoleGrant, ConsoleKind, ConsoleMode, ConsoleOffset, ConsoleRedeem, ConsoleSession,
 };
-use vmmgr_common::client::GatewayClient;
 use vmmgr_common::error::{ErrorCode, Problem};
 
 use crate::agent::Agents;
@@ -26,13 +25,13 @@ use crate::relay::{Relay, Rules};
 use crate::request::Opening;
 use crate::wire::Wire;
 
-pub(crate) use follow::{follow, report};
+pub(crate) use follow::Gateways;
 pub(crate) use live::Live;
 
 /// What all sessions need.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    pub(crate) gateway: GatewayClient,
+    pub(crate) gateways: Gateways,
     pub(crate) agents: Agents,
     pub(crate) live: Arc<Live>,
     /// Time between two pings.
@@ -54,7 +53,7 @@ impl Sessions {
     pub(crate) async fn grant(&self, opening: &Opening) -> Result<Granted, Problem> {
         let ticket =
             ConsoleRedeem { ticket: opening.ticket.clone(), address: opening.address.clone() };
-        let grant = self.gateway.redeem(&ticket).await?;
+        let grant = self.gateways.redeem(&ticket).await?;
         if grant.kind == ConsoleKind::Spice && grant.mode == ConsoleMode::View {
             // Its channels acknowledge and agree all the time: dropping input would stop them.
             let detail = "SPICE has no mode `view`";

@@ -1,11 +1,14 @@
 //! How sessions end.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use vmmgr_common::api::console::{ConsoleMode, ConsoleVerdict};
 
 use crate::browser::frame;
+use crate::gateway::Gateway;
 use crate::stack::Stack;
 
 #[tokio::test]
@@ -88,6 +91,39 @@ async fn a_restart_of_the_gateway_cuts_no_session_and_is_caught_up_with() {
 }
 
 #[tokio::test]
+async fn each_of_two_gateways_redeems_hears_and_ends() {
+    let stack = Stack::with_two_gateways().await;
+    let (first, second) = (&stack.gateway, &stack.others[0]);
+    stack.until("both are followed", || first.followers() * second.followers() > 0).await;
+    let grant = stack.grant("echo");
+    let mut browser = stack.open_as(&grant).await;
+    let knows = |gateway: &Gateway| {
+        gateway.report.lock().unwrap().sessions.iter().any(|session| session.id == grant.session)
+    };
+    stack.until("both hear of it", || knows(first) && knows(second)).await;
+    second.end(grant.session, "revoked");
+    assert_eq!(browser.end().await.1, Some(1008));
+    stack.until("both hear of its end", || !knows(first) && !knows(second)).await;
+
+    // The first one goes away: the second takes its place, and the service stays ready.
+    first.set_away(true);
+    stack.until("its events are cut", || first.followers() == 0).await;
+    let other = stack.grant("echo");
+    let ticket = second.ticket(&other);
+    let mut browser = stack.page(&ticket, "/console/ws").await.ok().unwrap();
+    browser.binary(b"on").await;
+    assert_eq!(browser.bytes(2).await, b"on");
+    assert!(ops(stack.ops, "/readyz").await.contains("\"ready\":true"));
+    // A ticket that the second has judged is not shown to others, and when none is there that is told.
+    first.set_away(false);
+    assert_eq!(stack.page("unknown-unknown-unknown", "/console/ws").await.err().unwrap().0, 401);
+    first.set_away(true);
+    second.set_away(true);
+    let ticket = second.ticket(&other);
+    assert_eq!(stack.page(&ticket, "/console/ws").await.err().unwrap().0, 503);
+}
+
+#[tokio::test]
 async fn the_guests_end_is_the_sessions() {
     let stack = Stack::start().await;
     let mut browser = stack.open("bye").await;
@@ -155,6 +191,16 @@ async fn a_drain_tells_all_to_come_back_and_takes_less_than_ten_seconds() {
     assert!(stack.gateway.report.lock().unwrap().sessions.is_empty());
 }
 
+/// What the listener of health and metrics answers.
+async fn ops(address: SocketAddr, path: &str) -> String {
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(ask.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    text
+}
+
 #[tokio::test]
 async fn health_and_metrics_are_told() {
     let stack = Stack::start().await;
@@ -163,16 +209,7 @@ async fn health_and_metrics_are_told() {
     browser.bytes(7).await;
     browser.send(&frame(0x88, &1000_u16.to_be_bytes())).await;
     assert_eq!(browser.end().await.1, Some(1000));
-    let ops = stack.ops;
-    let get = |path: &'static str| async move {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut socket = tokio::net::TcpStream::connect(ops).await.unwrap();
-        let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        socket.write_all(ask.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).await.unwrap();
-        text
-    };
+    let get = |path: &'static str| ops(stack.ops, path);
     assert!(get("/readyz").await.contains("\"ready\":true"));
     let start = Instant::now();
     loop {

@@ -25,6 +25,8 @@ pub(crate) const ORIGIN: &str = "https://vmm.registry.local";
 pub(crate) struct Stack {
     dir: tempfile::TempDir,
     pub(crate) gateway: Arc<Gateway>,
+    /// Further ones, which the proxy asks next.
+    pub(crate) others: Vec<Arc<Gateway>>,
     pub(crate) agent: Agent,
     proxy: Child,
     pub(crate) address: SocketAddr,
@@ -44,13 +46,16 @@ pub(crate) fn issue(dir: &Path, role: Role, instance: &str) -> TlsFiles {
     }
 }
 
-fn configuration(dir: &Path, gateway: SocketAddr, ping_seconds: u64) -> PathBuf {
+fn configuration(dir: &Path, gateways: &[SocketAddr], ping_seconds: u64) -> PathBuf {
+    let gateways: String = gateways
+        .iter()
+        .map(|address| format!("[[gateway]]\nurl = 'https://{address}'\nname = 'main'\n"))
+        .collect();
     let tls = issue(dir, Role::VncProxy, "main");
     let text = format!(
         "listen = '127.0.0.1:0'\nops_listen = '127.0.0.1:0'\norigins = ['{ORIGIN}']\n\
          sessions = 20000\nping_seconds = {ping_seconds}\n\
-         [gateway]\nurl = 'https://{gateway}'\nname = 'main'\n\
-         [tls]\nca = '{}'\ncert = '{}'\nkey = '{}'\n",
+         {gateways}[tls]\nca = '{}'\ncert = '{}'\nkey = '{}'\n",
         tls.ca.display(),
         tls.cert.display(),
         tls.key.display()
@@ -92,14 +97,29 @@ impl Stack {
 
     /// All of it, pinging so often.
     pub(crate) async fn with_ping(seconds: u64) -> Self {
+        Self::with(seconds, 0).await
+    }
+
+    /// With a second gateway of the same store.
+    pub(crate) async fn with_two_gateways() -> Self {
+        Self::with(20, 1).await
+    }
+
+    async fn with(seconds: u64, more: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Ca::create(dir.path()).unwrap();
         let gateway = Gateway::start(dir.path()).await;
         let agent = Agent::start(&issue(dir.path(), Role::HostAgent, "host01")).await;
-        let configuration = configuration(dir.path(), gateway.address, seconds);
+        let mut others = Vec::new();
+        for _ in 0..more {
+            others.push(Gateway::start(dir.path()).await);
+        }
+        let all: Vec<_> =
+            others.iter().chain([&gateway]).rev().map(|gateway| gateway.address).collect();
+        let configuration = configuration(dir.path(), &all, seconds);
         let (proxy, address, ops) =
             tokio::task::spawn_blocking(move || program(&configuration)).await.unwrap();
-        let stack = Self { dir, gateway, agent, proxy, address, ops };
+        let stack = Self { dir, gateway, others, agent, proxy, address, ops };
         stack.until("the proxy follows the gateway", || stack.gateway.followers() > 0).await;
         stack
     }
