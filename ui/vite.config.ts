@@ -20,6 +20,7 @@ export default defineConfig({
       input: {
         index: page('index.html'),
         guest: page('guest.html'),
+        api: page('api.html'),
         vnc: page('console/vnc.html'),
         spice: page('console/spice.html'),
         serial: page('console/serial.html'),

@@ -79,6 +79,18 @@ test('start page: guests, power, filter, and a console in a tab of its own', asy
   await tab.locator('input[name=password]').waitFor();
 });
 
+test('API: every route is there, found by words, and opens', async () => {
+  const tab = await page('/api.html');
+  const routes = tab.locator('section > details');
+  await routes.first().waitFor();
+  assert.ok((await routes.count()) > 70);
+  await tab.getByRole('searchbox').fill('snapshots post');
+  assert.equal(await routes.count(), 2);
+  await tab.locator('#create_snapshot > summary').click();
+  await tab.getByText('Body: SnapshotCreate').waitFor();
+  assert.match(await tab.locator('#create_snapshot').innerText(), /Idempotency-Key/);
+});
+
 test('screen: shows, takes keys, combinations and a pasted text, and can be saved', async () => {
   const tab = await console_('vnc');
   assert.equal(new URL(tab.url()).hash, '', 'the ticket must leave the address bar');

@@ -11,8 +11,9 @@ import { RfbServer } from './rfb.mjs';
 import { Tenants } from './tenant.mjs';
 
 const DIST = new URL('../dist', import.meta.url).pathname;
+const API = JSON.parse(await readFile(new URL('../../openapi/v1.json', import.meta.url), 'utf8'));
 const PAGES = { '/': '/index.html' };
-for (const page of ['/guest.html', '/console/vnc.html', '/console/spice.html', '/console/serial.html']) PAGES[page] = page;
+for (const page of ['/guest.html', '/api.html', '/console/vnc.html', '/console/spice.html', '/console/serial.html']) PAGES[page] = page;
 Object.assign(PAGES, { '/novnc/vnc_lite.html': '/console/vnc.html', '/term/xterm.html': '/console/serial.html' });
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 
@@ -158,6 +159,7 @@ export class Mock {
 
   #route({ method, headers }, { pathname }, body) {
     if (pathname === '/v1/console/exchange') return this.#exchange(body);
+    if (pathname === '/v1/openapi.json') return API;
     if (method === 'POST' && pathname === '/v1/session') {
       const fits = body.username === this.user.username && body.password === this.user.password;
       if (!fits) throw new Refusal(401, 'unauthenticated', 'wrong name or password', 'check the keyboard layout');

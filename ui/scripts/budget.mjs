@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 
 const BUDGET = 250 * 1024;
 const dist = new URL('../dist/', import.meta.url);
-const pages = ['index.html', 'guest.html', ...readdirSync(new URL('console/', dist)).map((name) => `console/${name}`)];
+const pages = ['index.html', 'guest.html', 'api.html', ...readdirSync(new URL('console/', dist)).map((name) => `console/${name}`)];
 let over = false;
 for (const page of pages) {
   const html = readFileSync(new URL(page, dist), 'utf8');

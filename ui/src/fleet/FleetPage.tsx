@@ -1,5 +1,5 @@
 /** The start page: log in, then the guests. The token stays in this page's memory. */
-import { Container, Group, Title } from '@mantine/core';
+import { Anchor, Container, Group, Title } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
 import { useEffect, useMemo, useState } from 'react';
 
@@ -35,6 +35,9 @@ export function FleetPage() {
           vmmgr
         </Title>
         <Group gap="xs">
+          <Anchor href="/api.html" size="sm">
+            API
+          </Anchor>
           <Switches />
         </Group>
       </Group>

@@ -1383,7 +1383,7 @@ export interface components {
          * @description Stable machine-readable reason of a failure
          * @enum {string}
          */
-        ErrorCode: "malformed_request" | "unauthenticated" | "forbidden" | "no_such_route" | "no_such_host" | "no_such_vm" | "no_such_record" | "no_such_operation" | "no_such_device" | "no_such_console" | "method_not_allowed" | "already_exists" | "wrong_state" | "key_reuse" | "gone" | "precondition_failed" | "too_large" | "invalid_value" | "unfit_image" | "xml_refused" | "rate_limited" | "internal" | "hypervisor_failed" | "hook_failed" | "hook_refused" | "origin_failed" | "host_unreachable" | "hypervisor_unreachable" | "metadata_unreachable" | "store_unavailable" | "deadline" | "no_space";
+        ErrorCode: "malformed_request" | "unauthenticated" | "forbidden" | "no_such_route" | "no_such_host" | "no_such_vm" | "no_such_record" | "no_such_operation" | "no_such_device" | "no_such_console" | "method_not_allowed" | "already_exists" | "wrong_state" | "key_reuse" | "gone" | "precondition_failed" | "too_large" | "invalid_value" | "unfit_image" | "xml_refused" | "rate_limited" | "internal" | "hypervisor_failed" | "hook_failed" | "hook_refused" | "origin_failed" | "host_unreachable" | "hypervisor_unreachable" | "metadata_unreachable" | "directory_unreachable" | "store_unavailable" | "deadline" | "no_space";
         /**
          * @description What became of a row.
          * @enum {string}
@@ -1566,7 +1566,7 @@ export interface components {
             /** @description Name in the guest, or of the tap when the guest does not tell. */
             name: string;
         };
-        /** @description An ISO by name. */
+        /** @description An ISO by name: a file on the hosts, or one that QEMU reads from a web server. */
         IsoRecord: {
             /** @description For people. */
             description?: string;
@@ -1574,9 +1574,19 @@ export interface components {
             modified?: string;
             /** @description Name. */
             name: components["schemas"]["ResourceName"];
-            /** @description Path on the hosts. */
-            path: string;
+            /** @description Path on the hosts; empty where there is a `url`. */
+            path?: string;
+            /** @description `false`: the web server need not prove who it is (`https`). */
+            tls_verify?: boolean | null;
+            url?: components["schemas"]["IsoUrl"] | null;
         };
+        /**
+         * @description Where such an ISO is: `http://` or `https://`, a host, a path of letters, digits and
+         *     `/._-~+@:,=`; no credential, no query. At most 2000 bytes. Written in the URL standard's
+         *     spelling: host in lower case, without the usual port.
+         * @example https://iso.example.org/debian-12.iso
+         */
+        IsoUrl: string;
         /** @description A link as it is kept; the link itself is not in it. */
         LinkRecord: {
             /** @description RFC 3339, UTC. */
@@ -1615,7 +1625,7 @@ export interface components {
          * @description What a link can allow, in the words of its URLs.
          * @enum {string}
          */
-        LinkVerb: "list" | "start" | "reset" | "stop" | "console" | "display" | "cdrom" | "getiso";
+        LinkVerb: "list" | "start" | "reset" | "stop" | "console" | "display" | "cdrom" | "getiso" | "snapshot";
         Login: {
             /**
              * Format: password
@@ -1700,7 +1710,7 @@ export interface components {
              * @description How often it can change something or open a console; without end when absent.
              */
             uses?: number | null;
-            /** @description What it allows; everything that a link can when absent. */
+            /** @description What it allows; everything but `snapshot` when absent. */
             verbs?: components["schemas"]["LinkVerb"][];
         };
         /** @description `{"iso":"name"}`, `{"seed":true}` or nothing for an empty drive. */
@@ -2079,6 +2089,11 @@ export interface components {
             /** @description Unique within the guest. */
             name: components["schemas"]["ResourceName"];
         };
+        /**
+         * @description Who keeps an account's password.
+         * @enum {string}
+         */
+        Source: "local" | "directory";
         /** @description One interface with a fixed address. */
         StaticNetwork: {
             /** @description Address with prefix length. */
@@ -2106,6 +2121,8 @@ export interface components {
         };
         /** @description What can be changed of an account; absent stays. */
         UserChange: {
+            /** @description Whether nobody may log in with it. */
+            disabled?: boolean | null;
             /**
              * Format: password
              * @description 10 characters at least, 1024 bytes at most.
@@ -2115,10 +2132,14 @@ export interface components {
         };
         /** @description An account as it is shown. */
         UserView: {
+            /** @description Nobody logs in with it. */
+            disabled: boolean;
             /** @description Login name. */
             name: string;
             /** @description What it may do. */
             role: components["schemas"]["Role"];
+            /** @description Who keeps the password. */
+            source: components["schemas"]["Source"];
         };
         Version: {
             /** @description `vmmgr`. */

@@ -34,8 +34,8 @@ fn the_committed_document_is_what_the_handlers_say() {
     let differs = now.lines().zip(COMMITTED.lines()).position(|(now, then)| now != then);
     assert!(
         now == COMMITTED,
-        "openapi/v1.json is not what the handlers say (line {}); write it anew with\n\
-         cargo run -p api-gateway -- openapi > openapi/v1.json",
+        "openapi/v1.json is not what the handlers say (line {}): `make openapi` writes it and the\n\
+         types of the web pages anew, `cargo run -p api-gateway -- openapi > openapi/v1.json` it alone",
         differs.map_or(0, |at| at + 1),
     );
 }

@@ -8,8 +8,14 @@ use crate::nginx::{Nginx, client, get, installed, problem, render, render_with};
 use crate::pki::init;
 use vmmgr_common::testing::free_address;
 
-const PAGES: [&str; 5] =
-    ["/", "/guest.html", "/console/vnc.html", "/console/spice.html", "/console/serial.html"];
+const PAGES: [&str; 6] = [
+    "/",
+    "/guest.html",
+    "/api.html",
+    "/console/vnc.html",
+    "/console/spice.html",
+    "/console/serial.html",
+];
 /// Other addresses of the same.
 const ALIASES: [&str; 4] = [
     "/?a=b",

@@ -53,6 +53,14 @@ export const en = {
   end_failed: 'The console cannot be opened: {detail}',
   end_no_ticket: 'This page opens from the list of guests, with a ticket of its own. Nothing to open here.',
 
+  // API
+  apiAbout: 'Every route of this version, what it takes and what it answers. Most ask for a token:',
+  apiFilter: 'Filter by method, path or words',
+  apiParameters: 'Parameters',
+  apiBody: 'Body',
+  apiAnswers: 'Answers',
+  apiRequired: 'required',
+
   // fleet
   fleet: 'Guests',
   user: 'Name',

@@ -53,6 +53,14 @@ export const zh: Record<keyof typeof en, string> = {
   end_failed: '无法打开控制台：{detail}',
   end_no_ticket: '此页面需要从虚拟机列表凭票据打开。这里没有可打开的内容。',
 
+  // API
+  apiAbout: '此版本的所有接口、其参数与返回内容。大多数接口需要令牌：',
+  apiFilter: '按方法、路径或关键词筛选',
+  apiParameters: '参数',
+  apiBody: '请求体',
+  apiAnswers: '返回',
+  apiRequired: '必填',
+
   fleet: '虚拟机',
   user: '用户名',
   password: '密码',

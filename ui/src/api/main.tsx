@@ -1,0 +1,4 @@
+import { mount } from '../shell/mount';
+import { ApiPage } from './ApiPage';
+
+mount(<ApiPage />);
