@@ -13,12 +13,13 @@ mod fleet;
 mod internal;
 mod limits;
 mod listing;
+mod private;
 mod query;
 mod store;
 mod v1;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     if std::env::args().skip(1).eq(["openapi"]) {
         return print_document();
     }
-    let (command, path) = match arguments() {
+    let (command, path, file) = match arguments() {
         Ok(found) => found,
         Err(usage) => return fail(&usage),
     };
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
     };
     let result = match command.as_str() {
         "init-admin" => runtime.block_on(init_admin(&config)),
+        "backup" => runtime.block_on(backup(&config, &file)),
+        "restore" => runtime.block_on(restore(&config, &file)),
         _ => runtime.block_on(run(config)),
     };
     match result {
@@ -69,19 +72,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// `[check-config | init-admin] --config FILE`; `openapi` alone is answered before.
-fn arguments() -> Result<(String, PathBuf), String> {
-    let usage = "usage: api-gateway [check-config | init-admin] --config FILE | openapi".to_owned();
+/// Command, configuration and, of `backup` and `restore`, the file; `openapi` is answered before.
+fn arguments() -> Result<(String, PathBuf, PathBuf), String> {
+    let usage = "usage: api-gateway [check-config | init-admin] --config FILE\n       \
+         api-gateway backup --config FILE --to FILE\n       \
+         api-gateway restore --config FILE --from FILE\n       \
+         api-gateway openapi";
     let mut given: Vec<String> = std::env::args().skip(1).collect();
     let command = match given.first() {
         Some(first) if !first.starts_with('-') => given.remove(0),
         _ => "run".to_owned(),
     };
-    let known = ["run", "check-config", "init-admin"].contains(&command.as_str());
-    match given.as_slice() {
-        [flag, path] if known && flag == "--config" => Ok((command, path.into())),
-        _ => Err(usage),
-    }
+    let plain = ["run", "check-config", "init-admin"].contains(&command.as_str());
+    let words: Vec<&str> = given.iter().map(String::as_str).collect();
+    let (path, file) = match (command.as_str(), words.as_slice()) {
+        (_, ["--config", path]) if plain => (*path, ""),
+        ("backup", ["--config", path, "--to", file])
+        | ("restore", ["--config", path, "--from", file]) => (*path, *file),
+        _ => return Err(usage.to_owned()),
+    };
+    Ok((command, path.into(), file.into()))
 }
 
 #[expect(clippy::print_stderr, reason = "before and after logging there is only stderr")]
@@ -106,6 +116,29 @@ async fn init_admin(config: &Config) -> Result<(), Failure> {
         Some(password) => println!("{password}"),
         None => tracing::info!("the account `admin` exists"),
     }
+    Ok(())
+}
+
+/// All records and keys into one new file; the gateway may run meanwhile.
+#[expect(clippy::print_stdout, reason = "people want to know how much it is")]
+async fn backup(config: &Config, file: &Path) -> Result<(), Failure> {
+    let store = store::open(config).await?;
+    let (text, records) = store::dump::dump(store.as_ref(), &config.state_dir).await?;
+    private::write_new(file, text.as_bytes())?;
+    println!(
+        "{records} records are in {}; it is as secret as the gateway's state_dir",
+        file.display()
+    );
+    Ok(())
+}
+
+/// A backup into an empty store.
+#[expect(clippy::print_stdout, reason = "people want to know how much it is")]
+async fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
+    let text = fs_err::read_to_string(file)?;
+    let store = store::open(config).await?;
+    let records = store::dump::load(store.as_ref(), &config.state_dir, &text).await?;
+    println!("{records} records are back; start the gateways");
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub(crate) mod dump;
 mod redis;
 mod sqlite;
 
@@ -20,68 +21,59 @@ use self::redis::Redis;
 pub(crate) use self::sqlite::Sqlite;
 use crate::config::Config;
 
-/// Kinds of records; the names are the keys of every engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
-    /// Accounts, by name.
-    Users,
-    /// Hosts, by name.
-    Hosts,
-    /// Gold images, by `name/arch`.
-    Images,
-    /// ISOs, by name.
-    Isos,
-    /// Operations, by id; ids grow with time.
-    Operations,
-    /// Ids of a guest's operations, by `guest/id`.
-    OperationsOfVm,
-    /// Idempotency keys, by `user/key`.
-    IdempotencyKeys,
-    /// Revoked tokens, by `jti`.
-    RevokedTokens,
-    /// Tenant links, by a keyed digest of the link.
-    Links,
-    /// Uses of links, by `link/number`.
-    LinkUses,
-    /// Ranges of the address pool, by name.
-    Addresses,
-    /// Reserved addresses, by address.
-    Reservations,
-    /// Reports of libvirt hooks, by `sender/guest`.
-    HookReports,
-    /// Tokens for scripts, by their digest.
-    ApiTokens,
-    /// Console tickets and resume secrets, by `chain/kind/digest`.
-    ConsoleTickets,
-    /// The audit log, by number.
-    Audit,
-    /// Help texts of template variables, by name.
-    Variables,
+macro_rules! tables {
+    ($($(#[$about:meta])* $table:ident = $name:literal,)*) => {
+        /// Kinds of records; the names are the keys of every engine.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Table { $($(#[$about])* $table,)* }
+
+        impl Table {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$table,)*];
+
+            /// Name in the engine.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$table => $name,)* }
+            }
+        }
+    };
 }
 
-impl Table {
-    /// Name in the engine.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Users => "users",
-            Self::Hosts => "hosts",
-            Self::Images => "images",
-            Self::Isos => "isos",
-            Self::Operations => "operations",
-            Self::OperationsOfVm => "operations_of_vm",
-            Self::IdempotencyKeys => "idempotency_keys",
-            Self::RevokedTokens => "revoked_tokens",
-            Self::Links => "links",
-            Self::LinkUses => "link_uses",
-            Self::Addresses => "addresses",
-            Self::Reservations => "reservations",
-            Self::HookReports => "hook_reports",
-            Self::ApiTokens => "api_tokens",
-            Self::ConsoleTickets => "console_tickets",
-            Self::Audit => "audit",
-            Self::Variables => "variables",
-        }
-    }
+tables! {
+    /// Accounts, by name.
+    Users = "users",
+    /// Hosts, by name.
+    Hosts = "hosts",
+    /// Gold images, by `name/arch`.
+    Images = "images",
+    /// ISOs, by name.
+    Isos = "isos",
+    /// Operations, by id; ids grow with time.
+    Operations = "operations",
+    /// Ids of a guest's operations, by `guest/id`.
+    OperationsOfVm = "operations_of_vm",
+    /// Idempotency keys, by `user/key`.
+    IdempotencyKeys = "idempotency_keys",
+    /// Revoked tokens, by `jti`.
+    RevokedTokens = "revoked_tokens",
+    /// Tenant links, by a keyed digest of the link.
+    Links = "links",
+    /// Uses of links, by `link/number`.
+    LinkUses = "link_uses",
+    /// Ranges of the address pool, by name.
+    Addresses = "addresses",
+    /// Reserved addresses, by address.
+    Reservations = "reservations",
+    /// Reports of libvirt hooks, by `sender/guest`.
+    HookReports = "hook_reports",
+    /// Tokens for scripts, by their digest.
+    ApiTokens = "api_tokens",
+    /// Console tickets and resume secrets, by `chain/kind/digest`.
+    ConsoleTickets = "console_tickets",
+    /// The audit log, by number.
+    Audit = "audit",
+    /// Help texts of template variables, by name.
+    Variables = "variables",
 }
 
 /// An engine.
