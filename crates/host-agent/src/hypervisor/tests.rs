@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::domain::rbd::RbdPool;
 
 fn xml(id: VmId, name: &str) -> String {
     format!(
@@ -111,4 +112,32 @@ async fn a_domain_s_settings_are_changed_and_read_back() {
     libvirt.delete_snapshot(id, "s1").await.unwrap();
     libvirt.destroy(id).await.unwrap();
     libvirt.undefine(id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pool_on_ceph_is_as_configured_and_another_s_is_left_alone() {
+    let (libvirt, _) = connected().await;
+    let pool = crate::domain::rbd::tests::pool();
+    for _ in 0..2 {
+        libvirt.ensure_rbd_pool(&pool).await.unwrap();
+    }
+    let name = pool.name.as_str();
+    libvirt.create_volume(name, "vda-1.raw", 1 << 20).await.unwrap();
+    assert!(libvirt.create_volume(name, "vda-1.raw", 1 << 20).await.is_err());
+    assert_eq!(libvirt.volume_info(name, "vda-1.raw").await.unwrap().capacity_bytes, 1 << 20);
+    for _ in 0..2 {
+        libvirt.delete_volume(name, "vda-1.raw").await.unwrap();
+    }
+    assert!(libvirt.volume_info(name, "vda-1.raw").await.is_err());
+    let mut changed = pool.clone();
+    changed.monitors.pop();
+    libvirt.ensure_rbd_pool(&changed).await.unwrap();
+    libvirt.ensure_rbd_pool(&changed).await.unwrap();
+    let other = RbdPool { ceph_pool: pool.user.clone(), ..pool.clone() };
+    let refused = libvirt.ensure_rbd_pool(&other).await.unwrap_err().to_string();
+    assert!(refused.contains("`ceph`") && refused.contains("`vms`"), "{refused}");
+    // libvirt's test driver brings a pool of its own.
+    let name = vmmgr_common::ids::ResourceName::parse("default-pool").unwrap();
+    let refused = libvirt.ensure_rbd_pool(&RbdPool { name, ..pool }).await.unwrap_err();
+    assert!(refused.to_string().contains("of type dir"), "{refused}");
 }

@@ -16,6 +16,8 @@ use super::super::{HypervisorError, NO_CODE};
 use super::{CHANGE, Libvirt, READ, translate};
 use crate::domain::rbd::{Defined, RbdPool};
 
+/// What a pool that runs was started with, and not what it may have next.
+const IN_EFFECT: sys::virStorageXMLFlags = 0;
 /// Ceph deletes an image object by object: some minutes for a terabyte that was written.
 const DELETE: Duration = Duration::from_secs(600);
 
@@ -58,7 +60,7 @@ fn ensure_dir_pool(connection: &Connect, name: &str, path: &str) -> Result<(), E
 /// The pool as configured, or what stands in its place.
 fn ensure_rbd_pool(connection: &Connect, wanted: &RbdPool) -> Result<Result<(), String>, Error> {
     let pool = match connection.lookup_storage_pool_by_name(wanted.name.as_str()) {
-        Ok(pool) => match wanted.compare(&pool.xml_desc(sys::VIR_STORAGE_XML_INACTIVE)?) {
+        Ok(pool) => match wanted.compare(&pool.xml_desc(IN_EFFECT)?) {
             Defined::Same => pool,
             Defined::Other(what) => return Ok(Err(what)),
             Defined::Stale => {
