@@ -124,6 +124,7 @@ impl ApiTokens {
             token: known.id.to_string(),
             generation: known.generation,
             until: known.expires,
+            refreshes: None,
         })
     }
 

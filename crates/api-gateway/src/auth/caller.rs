@@ -25,12 +25,14 @@ pub(crate) struct Identity {
     pub(crate) user: String,
     /// Its role.
     pub(crate) role: Role,
-    /// Name of the token; what the store knows a link by.
+    /// Name of the session or the token; what the store knows a link by.
     pub(crate) token: String,
     /// Generation of the account that the token was given in.
     pub(crate) generation: u32,
     /// When the token ends, seconds since 1970.
     pub(crate) until: u64,
+    /// How often the session was refreshed; none where there is no session.
+    pub(crate) refreshes: Option<u32>,
 }
 
 impl From<Claims> for Identity {
@@ -41,6 +43,7 @@ impl From<Claims> for Identity {
             token: claims.jti,
             generation: claims.generation,
             until: claims.exp,
+            refreshes: Some(claims.count),
         }
     }
 }

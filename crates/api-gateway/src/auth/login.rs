@@ -1,10 +1,16 @@
-//! How often a name may try to log in.
+//! Logging in, and how often a name may try it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use actix_web::HttpRequest;
 use vmmgr_common::error::{ErrorCode, Problem};
+use vmmgr_common::secret::Secret;
+
+use super::password::User;
+use crate::app::App;
+use crate::watch;
 
 /// Tries at once.
 const BURST: u32 = 10;
@@ -36,6 +42,24 @@ impl Attempts {
         *used += 1;
         Ok(())
     }
+}
+
+/// The account of a name and a password. Takes one of the name's attempts, and notes for the audit
+/// log whose it is.
+pub(crate) async fn enter(
+    app: &App,
+    request: &HttpRequest,
+    username: &str,
+    password: Secret<String>,
+) -> Result<User, Problem> {
+    // The bucket's key is cut: a long name must not fill the memory. A directory takes `Bob` for
+    // `bob`: other spellings give no other attempts.
+    let name: String = username.chars().take(64).collect();
+    watch::is_of(request, name.as_str(), true);
+    app.attempts.take(&name.to_lowercase(), Instant::now())?;
+    let user = app.log_in(username, password).await?;
+    tracing::info!(user = user.name, "logged in");
+    Ok(user)
 }
 
 #[cfg(test)]

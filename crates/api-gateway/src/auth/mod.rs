@@ -2,7 +2,7 @@
 //!
 //! Handlers say it in their signature: `Caller<ManageVms>` is an authenticated caller whose role
 //! covers [`ManageVms`]; `Tenant<Start>` is the holder of a link that allows to start its guest.
-//! The only routes without either are `POST /v1/session`, `GET /v1/version`, the document at
+//! The only routes without either are `POST /v1/session` and `POST /api/login`, `GET /v1/version`, the document at
 //! `GET /v1/openapi.json`, the one that refuses everything else below `/user/`, and `POST
 //! /v1/console/exchange`, whose body is the credential.
 

@@ -110,7 +110,8 @@ async fn admit<R: LinkRoute>(request: HttpRequest) -> Result<Tenant<R>, Problem>
     let user = format!("{LINK}{}", link.id);
     // A link is no account: the role is the least, and nothing asks for it on these routes.
     let (role, generation, until) = (Role::Viewer, 0, token.expires);
-    let identity = Identity { user, role, token: app.link_name(&token), generation, until };
+    let (name, refreshes) = (app.link_name(&token), None);
+    let identity = Identity { user, role, token: name, generation, until, refreshes };
     Ok(Tenant { host: token.host, vm: token.vm, identity, arguments, route: PhantomData })
 }
 

@@ -10,14 +10,17 @@ use serde::{Deserialize, Serialize};
 use vmmgr_common::error::{ErrorCode, Problem};
 use vmmgr_common::secret::Secret;
 
-use super::Role;
 use super::verified::Verified;
+use super::{Identity, Role};
 use crate::store::failed;
 
 const ISSUER: &str = "vmmgr";
 const AUDIENCE: &str = "vmmgr-api";
 /// Clocks of several gateways differ by this much at most, seconds.
 const LEEWAY: u64 = 30;
+
+/// How often a session can be given a later end: with tokens of an hour it lasts a day.
+pub(crate) const MOST_REFRESHES: u32 = 23;
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +42,11 @@ pub(crate) struct Claims {
     nbf: u64,
     /// Not after.
     pub(crate) exp: u64,
-    /// Name of this token, for revocation.
+    /// Name of the session, for revocation: a refreshed token has that of the one before.
     pub(crate) jti: String,
+    /// How many tokens the session had before.
+    #[serde(default)]
+    pub(crate) count: u32,
 }
 
 /// Signs and verifies.
@@ -75,12 +81,43 @@ impl Tokens {
         self.seconds
     }
 
-    /// A token for an account.
+    /// Longest that a session lasts after any of its tokens was given, seconds.
+    pub(crate) const fn longest(&self) -> u64 {
+        self.seconds.saturating_mul(MOST_REFRESHES as u64 + 1)
+    }
+
+    /// A token for an account: a new session.
     pub(crate) fn sign(
         &self,
         user: &str,
         role: Role,
         generation: u32,
+    ) -> Result<Secret<String>, Problem> {
+        let session = uuid::Uuid::new_v4().simple().to_string();
+        self.sign_for(session, user, role, generation, 0)
+    }
+
+    /// A later end for the session of a caller, who was authenticated just now.
+    pub(crate) fn refresh(&self, who: &Identity) -> Result<Secret<String>, Problem> {
+        let Some(count) = who.refreshes else {
+            return Err(Problem::new(ErrorCode::Forbidden, "a token makes no further tokens")
+                .hint("log in (`vmmctl login`)"));
+        };
+        if count >= MOST_REFRESHES {
+            let said = "the session was given a later end as often as can be";
+            return Err(Problem::new(ErrorCode::Unauthenticated, said)
+                .hint("log in again (`vmmctl login`)"));
+        }
+        self.sign_for(who.token.clone(), &who.user, who.role, who.generation, count + 1)
+    }
+
+    fn sign_for(
+        &self,
+        session: String,
+        user: &str,
+        role: Role,
+        generation: u32,
+        count: u32,
     ) -> Result<Secret<String>, Problem> {
         let now = jsonwebtoken::get_current_timestamp();
         let claims = Claims {
@@ -92,7 +129,8 @@ impl Tokens {
             iat: now,
             nbf: now,
             exp: now + self.seconds,
-            jti: uuid::Uuid::new_v4().simple().to_string(),
+            jti: session,
+            count,
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
             .map(Secret::new)

@@ -63,7 +63,7 @@ pub(super) async fn everywhere<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let mut parts = request.path().split('/').skip(1).map(str::to_owned);
     let face = parts.next().unwrap_or_default();
-    let seed = ["tpl", "vm", "user", "domain", "conf"].contains(&face.as_str());
+    let seed = ["api", "tpl", "vm", "user", "domain", "conf"].contains(&face.as_str());
     let name = if face == "user" { parts.nth(1) } else { parts.next() }.unwrap_or(face.clone());
     if takes_none(&face, &name)
         && let Err(problem) = Arguments::for_account(request.query_string(), &[])

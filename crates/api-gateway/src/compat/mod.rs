@@ -20,6 +20,9 @@ mod link_tests;
 mod lists;
 mod multipart;
 mod power;
+mod session;
+#[cfg(test)]
+mod session_tests;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -44,6 +47,8 @@ fn all(service: &mut web::ServiceConfig) {
         }
     };
     service
+        .route("/api/login", post().to(session::log_in))
+        .route("/api/refresh", get().to(session::refresh))
         .route("/tpl/host/", get().to(lists::hosts))
         .route("/tpl/iso/", get().to(lists::isos))
         .route("/tpl/device/", get().to(lists::all_devices))

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use vmmgr_common::ids::VmId;
 use vmmgr_common::mtls::Role as PeerRole;
 
-use super::tests::{filled, forged, routes};
+use super::tests::{filled, routes};
 use crate::auth::Role;
-use crate::fake::{KEY, Stack, guest, read};
+use crate::fake::{KEY, Stack, forged, guest, read};
 
 type Row = (Method, String, &'static str);
 

@@ -1,7 +1,5 @@
 //! Logging in and out.
 
-use std::time::Instant;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,8 +9,7 @@ use vmmgr_common::secret::Secret;
 use super::body::Json;
 use crate::app::App;
 use crate::auth::password::User;
-use crate::auth::{Caller, ReadFleet, Role};
-use crate::watch;
+use crate::auth::{Caller, ReadFleet, Role, login};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,28 +58,11 @@ pub(super) struct Me {
 pub(super) async fn login(
     app: web::Data<App>,
     request: HttpRequest,
-    login: Json<Login>,
+    body: Json<Login>,
 ) -> Result<web::Json<Session>, Problem> {
-    let Login { username, password } = login.into_inner();
-    let user = enter(&app, &request, &username, password).await?;
+    let Login { username, password } = body.into_inner();
+    let user = login::enter(&app, &request, &username, password).await?;
     Session::open(&app, &user).map(web::Json)
-}
-
-/// Takes one of the name's attempts, and notes for the audit log whose it is.
-pub(crate) async fn enter(
-    app: &App,
-    request: &HttpRequest,
-    username: &str,
-    password: Secret<String>,
-) -> Result<User, Problem> {
-    // The bucket's key is cut: a long name must not fill the memory. A directory takes `Bob` for
-    // `bob`: other spellings give no other attempts.
-    let name: String = username.chars().take(64).collect();
-    watch::is_of(request, name.as_str(), true);
-    app.attempts.take(&name.to_lowercase(), Instant::now())?;
-    let user = app.log_in(username, password).await?;
-    tracing::info!(user = user.name, "logged in");
-    Ok(user)
 }
 
 impl Session {
@@ -103,7 +83,7 @@ pub(super) async fn me(who: Caller<ReadFleet>) -> web::Json<Me> {
     web::Json(Me { username: identity.user, role: identity.role, expires: identity.until })
 }
 
-/// Logs out: the token is worth nothing from now on.
+/// Logs out: the token, and what `/api/refresh` made of it, is worth nothing from now on.
 #[utoipa::path(
     delete, path = "/v1/session", tag = "session", operation_id = "log_out",
     responses((status = 204)),
@@ -112,7 +92,9 @@ pub(super) async fn logout(
     app: web::Data<App>,
     who: Caller<ReadFleet>,
 ) -> Result<HttpResponse, Problem> {
-    app.revoke(&who.identity.token, who.identity.until).await?;
+    // A later token of the same session may be about.
+    let last = jsonwebtoken::get_current_timestamp().saturating_add(app.tokens.longest());
+    app.revoke(&who.identity.token, who.identity.until.max(last)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

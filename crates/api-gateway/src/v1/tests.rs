@@ -1,4 +1,3 @@
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
 use vmmgr_common::api::operation::Work;
@@ -8,11 +7,12 @@ use vmmgr_common::mtls::Role as PeerRole;
 
 use crate::auth::Role;
 use crate::auth::password::create_admin;
-use crate::fake::{KEY, Stack, read};
+use crate::fake::{KEY, Stack, forged, read};
 
 /// Routes that anybody may call.
-const PUBLIC_ROUTES: [(&str, &str); 4] = [
+const PUBLIC_ROUTES: [(&str, &str); 5] = [
     ("POST", "/v1/session"),
+    ("POST", "/api/login"),
     ("GET", "/v1/version"),
     ("GET", "/v1/openapi.json"),
     ("POST", "/v1/console/exchange"),
@@ -55,15 +55,6 @@ pub(super) fn filled(path: &str, vm: VmId) -> String {
         .replace("{action}", "begin")
         .replace("{name}", "debian12")
         .replace("{arch}", "x86_64")
-}
-
-pub(super) fn forged(change: impl FnOnce(&mut Value), key: &[u8]) -> String {
-    let now = jsonwebtoken::get_current_timestamp();
-    let mut claims = json!({"iss": "vmmgr", "aud": "vmmgr-api", "sub": "ada", "role": "admin",
-        "generation": 0, "iat": now, "nbf": now, "exp": now + 60, "jti": "j"});
-    change(&mut claims);
-    let key = EncodingKey::from_secret(key);
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
 }
 
 #[actix_web::test]
