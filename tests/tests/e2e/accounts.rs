@@ -8,8 +8,19 @@ use crate::lab::{Lab, lab, program};
 
 /// `vmmctl` of whoever `token` is; `typed` is its standard input.
 fn vmmctl(lab: &Lab, token: &str, arguments: &[&str], typed: &str) -> Output {
+    vmmctl_at(URL, lab, token, arguments, typed)
+}
+
+/// The same, at another site.
+pub(crate) fn vmmctl_at(
+    url: &str,
+    lab: &Lab,
+    token: &str,
+    arguments: &[&str],
+    typed: &str,
+) -> Output {
     let mut child = Command::new(program("vmmctl"))
-        .args(["--server", URL])
+        .args(["--server", url])
         .args(arguments)
         .env("VMMGR_CA", lab.state.join("pki/ca.pem"))
         .env("VMMGR_TOKEN", token)
