@@ -26,7 +26,8 @@ def before_call(context, case, kwargs):
         case.headers["Authorization"] = f"Bearer {os.environ['VMMGR_TEST_SESSION']}"
 
 
-@schemathesis.deserializer("application/x-ndjson")
-def last_line(context, response):
-    """The end of a stream is the line that tells most."""
-    return json.loads(response.content.decode().splitlines()[-1])
+@schemathesis.deserializer("text/event-stream")
+def last_event(context, response):
+    """The end of a stream is the event that tells most."""
+    lines = response.content.decode().splitlines()
+    return json.loads([line for line in lines if line.startswith("data: ")][-1][len("data: ") :])

@@ -3,6 +3,8 @@
 //! A host that cannot be reached keeps its last known guests, marked and with their age; it is
 //! never shown as empty.
 
+mod news;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,6 +17,10 @@ use vmmgr_common::api::domain::Domain;
 use vmmgr_common::api::inventory::{HostEvent, Inventory};
 use vmmgr_common::client::AgentClient;
 use vmmgr_common::ids::{HostId, OperationId, VmId};
+
+use self::news::Before;
+pub(crate) use self::news::{HostChanged, HostRemoved, VmRemoved, row, start};
+use crate::feed::Feed;
 
 /// First pause before a host is tried again; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -174,35 +180,55 @@ impl HostView {
 
 /// The fleet.
 #[derive(Default, Clone)]
-pub(crate) struct Fleet(Arc<RwLock<BTreeMap<HostId, HostView>>>);
+pub(crate) struct Fleet {
+    hosts: Arc<RwLock<BTreeMap<HostId, HostView>>>,
+    feed: Feed,
+}
 
 impl Fleet {
     /// Begins to follow a host; the task ends when the host is removed.
     pub(crate) fn follow(&self, host: HostId, agent: AgentClient) {
-        self.write(|hosts| hosts.insert(host.clone(), HostView::new()));
+        self.write(|hosts| {
+            let view = HostView::new();
+            // At another address now: what it has there is told anew.
+            if hosts.contains_key(&host) {
+                news::tell_host_removed(&self.feed, &host);
+            }
+            news::tell_host(&self.feed, &host, &view);
+            hosts.insert(host.clone(), view)
+        });
         tokio::spawn(follow(self.clone(), host, agent));
     }
 
     /// Forgets a host.
     pub(crate) fn forget(&self, host: &HostId) {
-        self.write(|hosts| hosts.remove(host));
+        self.write(|hosts| {
+            if hosts.remove(host).is_some() {
+                news::tell_host_removed(&self.feed, host);
+            }
+        });
+    }
+
+    /// Where its changes are told.
+    pub(crate) const fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// One host.
     pub(crate) fn host(&self, host: &HostId) -> Option<HostView> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
     }
 
     /// Whether a host has a guest; none while that is not known for sure.
     pub(crate) fn has(&self, host: &HostId, vm: VmId) -> Option<bool> {
-        let hosts = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         let view = hosts.get(host).filter(|view| view.state == HostState::Reachable)?;
         Some(view.guests.contains_key(&vm))
     }
 
     /// All hosts.
     pub(crate) fn all(&self) -> BTreeMap<HostId, HostView> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// True if some host has the guest.
@@ -211,19 +237,29 @@ impl Fleet {
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut BTreeMap<HostId, HostView>) -> T) -> T {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.hosts.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// None once the host was removed.
     fn apply(&self, host: &HostId, event: HostEvent) -> Option<bool> {
-        self.write(|hosts| hosts.get_mut(host).map(|view| view.apply(event)))
+        self.write(|hosts| {
+            let view = hosts.get_mut(host)?;
+            let before = Before::of(view, Some(&event));
+            let follows = view.apply(event);
+            if follows {
+                before.tell(&self.feed, host, view);
+            }
+            Some(follows)
+        })
     }
 
     fn lost(&self, host: &HostId, reason: String) -> bool {
         self.write(|hosts| match hosts.get_mut(host) {
             Some(view) => {
+                let before = Before::of(view, None);
                 view.state = HostState::Unreachable;
                 view.reason = Some(reason);
+                before.tell(&self.feed, host, view);
                 true
             }
             None => false,

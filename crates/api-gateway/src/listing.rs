@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use vmmgr_common::ids::HostId;
 
 use crate::app::vms::Listing;
-use crate::fleet::{Face, Guest, HostView};
+use crate::fleet::{self, Guest, HostView};
 
 /// Answers with `listing` as a JSON array. `start` writes what precedes each row of a host, up to
 /// and with the row's opening brace, and `row` gives the row.
@@ -56,15 +56,7 @@ fn room(listing: &Listing) -> usize {
 
 /// A `/v1` list.
 pub(crate) fn v1(request: &HttpRequest, listing: &Listing) -> HttpResponse {
-    let start = |host: &HostId, view: &HostView| {
-        let state = serde_json::to_string(&view.state).unwrap_or_else(|_| "null".to_owned());
-        let age = view.staleness_seconds();
-        // A host's name needs no escapes.
-        format!("{{\"host\":\"{host}\",\"host_state\":{state},\"age_seconds\":{age},")
-    };
-    answer(request, listing, start, |_, guest| {
-        guest.row(Face::V1, |domain| serde_json::to_string(domain).unwrap_or_default())
-    })
+    answer(request, listing, fleet::start, |_, guest| fleet::row(guest))
 }
 
 #[cfg(test)]

@@ -9,12 +9,14 @@ mod config;
 mod directory;
 #[cfg(test)]
 mod fake;
+mod feed;
 mod fleet;
 mod internal;
 mod limits;
 mod listing;
 mod private;
 mod query;
+mod sse;
 mod store;
 mod v1;
 mod watch;
@@ -164,6 +166,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         ready,
     };
     app::consoles::keep(&app);
+    app::progress::keep(&app);
     let data = web::Data::from(app);
     let (routes, proxies) = doors(data);
     server::run_with_doors(service, routes, vec![proxies]).await?;

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 use vmmgr_common::api::console::OFFSET_HEADER;
 use vmmgr_common::api::operation::{Operation, OperationEvent, OperationState};
+use vmmgr_common::client::ServerEvents;
 use vmmgr_common::error::Problem;
 use vmmgr_common::secret::Secret;
 
@@ -55,12 +56,19 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<reqwest::Response, Failure> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
-        }
+        let mut request = self.http.request(method, self.url(path));
         if let Some(body) = body {
             request = request.json(body);
+        }
+        self.answered(request).await
+    }
+
+    async fn answered(
+        &self,
+        mut request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Failure> {
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
         }
         let response = request.send().await.map_err(|error| {
             Failure::Unreachable(vmmgr_common::error::Chain(&error).to_string())
@@ -69,6 +77,20 @@ impl Client {
             return Ok(response);
         }
         Err(refusal(response).await)
+    }
+
+    /// A stream of events that goes on after the event `last`, if it is not empty. It says every
+    /// 15 s that it lives.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        last: &str,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut request = self.http.get(self.url(path)).header("accept", "text/event-stream");
+        if !last.is_empty() {
+            request = request.header("last-event-id", last);
+        }
+        self.answered(request).await
     }
 
     /// A page of the public site.
@@ -159,16 +181,13 @@ impl Client {
     pub(crate) async fn follow(&self, id: &str) -> Result<Operation, Failure> {
         let started = Instant::now();
         let path = format!("/v1/operations/{id}/events");
-        let response = self.send(Method::GET, &path, None).await?;
-        let mut body = response.bytes_stream();
-        let mut buffer: Vec<u8> = Vec::new();
+        let mut body = self.stream(&path, "").await?.bytes_stream();
+        let mut events = ServerEvents::default();
         while let Some(bytes) = body.next().await {
             // A stream that breaks says nothing of the operation.
             let Ok(bytes) = bytes else { break };
-            buffer.extend_from_slice(&bytes);
-            while let Some(at) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = buffer.drain(..=at).collect();
-                match serde_json::from_slice::<OperationEvent>(&line).map_err(Failure::local)? {
+            for event in events.push(&bytes).map_err(Failure::local)? {
+                match serde_json::from_str(&event.data).map_err(Failure::local)? {
                     OperationEvent::Progress { line } => {
                         eprintln!("  [{:>3} s] {line}", started.elapsed().as_secs());
                     }

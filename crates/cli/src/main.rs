@@ -125,6 +125,8 @@ enum Command {
     /// Operations
     #[command(subcommand)]
     Op(cmd::operation::Op),
+    /// Follow what happens in the fleet
+    Events(cmd::event::Events),
     /// Certificates of the private CA
     #[command(subcommand)]
     Pki(cmd::pki::Pki),
@@ -197,6 +199,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(import) => import.run(&client, format).await,
         Command::Export(export) => export.run(&client, format).await,
         Command::Op(op) => op.run(&client, format).await,
+        Command::Events(events) => events.run(&client, format).await,
         Command::Pki(_) | Command::Nginx(_) | Command::Completion { .. } => Ok(()),
     }
 }

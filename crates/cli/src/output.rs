@@ -22,7 +22,8 @@ pub(crate) enum Format {
 /// A column: its head, and the JSON pointer of its value.
 pub(crate) type Column = (&'static str, &'static str);
 
-fn text(value: Option<&Value>) -> String {
+/// A value as it stands in a column.
+pub(crate) fn text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
@@ -49,10 +50,15 @@ pub(crate) fn rows(format: Format, rows: &Value, columns: &[Column]) -> Result<(
 
 /// Prints whole lines. A reader that has seen enough, as `head` has, is no failure.
 pub(crate) fn lines(text: &str) -> Result<(), Failure> {
+    written(text).map(drop)
+}
+
+/// The same; false once the reader has gone.
+pub(crate) fn written(text: &str) -> Result<bool, Failure> {
     let mut output = std::io::stdout().lock();
     match writeln!(output, "{text}").and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(Failure::local),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        done => done.map(|()| true).map_err(Failure::local),
     }
 }
 

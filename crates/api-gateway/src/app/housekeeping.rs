@@ -52,7 +52,7 @@ impl App {
             for (_, text) in &page {
                 let record: OperationRecord = from_text(text)?;
                 if !record.operation.state.is_final() {
-                    let open = Open { host: record.host, on_the_way: false };
+                    let open = Open::of(record.host, false);
                     self.opened(|all| all.insert(record.operation.id, open));
                 }
             }

@@ -12,6 +12,7 @@ pub(crate) mod housekeeping;
 pub(crate) mod links;
 pub(crate) mod login;
 pub(crate) mod operations;
+pub(crate) mod progress;
 pub(crate) mod records;
 mod settled;
 pub(crate) mod transfer;
@@ -30,6 +31,7 @@ use self::api_tokens::ApiTokens;
 use self::links::Links;
 use self::operations::Open;
 use self::users::Accounts;
+use crate::auth::Identity;
 use crate::auth::login::Attempts;
 use crate::auth::token::Tokens;
 use crate::directory::Directory;
@@ -124,6 +126,13 @@ impl App {
             }
         }
         Ok(())
+    }
+
+    /// True while a login is good: not revoked, not over, its account unchanged.
+    pub(crate) fn is_good(&self, who: &Identity) -> bool {
+        !self.is_revoked(&who.token)
+            && who.until > jsonwebtoken::get_current_timestamp()
+            && self.accounts.has(&who.user, who.generation)
     }
 
     /// True for a token that was logged out.

@@ -42,6 +42,18 @@ pub(super) struct Open {
     pub(super) host: HostId,
     /// Its work is on the way to the agent: that the agent does not know it yet means nothing.
     pub(super) on_the_way: bool,
+    /// Guest concerned, once it is known.
+    pub(super) vm: Option<VmId>,
+    /// State that followers of the fleet were told last.
+    pub(super) told: Option<OperationState>,
+    /// Lines of its progress that they were told.
+    pub(super) lines: usize,
+}
+
+impl Open {
+    pub(super) const fn of(host: HostId, on_the_way: bool) -> Self {
+        Self { host, on_the_way, vm: None, told: None, lines: 0 }
+    }
 }
 
 /// Work on its way to an agent; over when it is dropped, also with a caller who has gone.
@@ -52,7 +64,7 @@ struct OnTheWay<'a> {
 
 impl<'a> OnTheWay<'a> {
     fn begin(app: &'a App, record: &OperationRecord) -> Self {
-        let open = Open { host: record.host.clone(), on_the_way: true };
+        let open = Open::of(record.host.clone(), true);
         let id = record.operation.id;
         app.opened(|all| all.insert(id, open));
         Self { app, id }
@@ -234,8 +246,8 @@ impl App {
         self.store.put(Table::Operations, &key, &to_text(record)?).await?;
         if record.operation.state.is_final() {
             self.settled(record).await?;
-            self.opened(|open| open.remove(&record.operation.id));
         }
+        self.tell_operation(record);
         Ok(())
     }
 

@@ -117,6 +117,7 @@ impl Stack {
             App::start(store, tokens, links, limits, directory, gateway_tls.clone()).await.unwrap(),
         );
         crate::app::consoles::keep(&app);
+        crate::app::progress::keep(&app);
         let app = web::Data::from(app);
         let (routes, proxies) = crate::doors(app.clone());
         let accept: &[PeerRole] = &[PeerRole::Nginx, PeerRole::Operator];
@@ -179,6 +180,11 @@ impl Stack {
             assert!(start.elapsed() < PATIENCE, "it did not come about");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// The agent tells what it holds now.
+    pub(crate) fn touch(&self) {
+        self.changed.send_modify(|generation| *generation += 1);
     }
 
     /// Registers the fake agent as `host01`.

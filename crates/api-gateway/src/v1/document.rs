@@ -127,17 +127,19 @@ fn add_failures(path: &str, operation: &mut Operation) {
     let public = operation.security.is_some();
     let proves = path == "/v1/session" || path == "/v1/console/exchange";
     let of_host = path.contains("{host}") || path == "/v1/hosts";
+    // In its query.
+    let names_host = path == "/v1/events";
     let answers = &mut operation.responses.responses;
     let changes = is_work || !answers.contains_key("200");
     for (status, happens) in [
         (400, true),
         (401, !public || proves),
         (403, !public),
-        (404, path.contains('{')),
+        (404, path.contains('{') || names_host),
         (409, changes || of_host),
         (412, is_work),
         (413, has_body),
-        (422, path.contains('{') || has_body),
+        (422, path.contains('{') || has_body || names_host),
         (429, true),
         (500, true),
         (502, of_host),

@@ -17,6 +17,9 @@ mod directory_tests;
 pub(crate) mod document;
 #[cfg(test)]
 mod document_tests;
+mod events;
+#[cfg(test)]
+mod events_tests;
 mod hooks;
 #[cfg(test)]
 mod hostile_tests;
@@ -97,6 +100,7 @@ macro_rules! operations {
                 (name = "addresses", description = "The pool of addresses"),
                 (name = "hooks", description = "Reports of libvirt's hooks"),
                 (name = "config", description = "Record files of the described system"),
+                (name = "events", description = "Changes as they happen"),
                 (name = "vms", description = "Guests"),
                 (name = "seed", description = "What cloud-init is told"),
                 (name = "snapshots", description = "Snapshots of guests"),
@@ -163,6 +167,7 @@ operations! {
     hooks::xml,
     transfer::export,
     transfer::import,
+    events::follow,
     vms::fleet,
     vms::list,
     vms::create,

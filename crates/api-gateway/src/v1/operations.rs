@@ -1,8 +1,10 @@
 //! Operations: how far, and how they go.
 
-use actix_web::{HttpResponse, web};
+use std::future::ready;
+
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vmmgr_common::api::operation::OperationEvent;
@@ -10,9 +12,11 @@ use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{OperationId, VmId};
 use vmmgr_common::server::Draining;
 
+use super::events::last_event_id;
 use crate::app::App;
 use crate::app::operations::OperationRecord;
 use crate::auth::{Caller, ReadFleet};
+use crate::sse;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -65,32 +69,47 @@ pub(super) async fn show(
     Ok(web::Json(app.operation(OperationId::parse(&id)?).await?))
 }
 
-/// One JSON document a line: what happened so far, what follows, and the end.
+/// An operation as server-sent events: what happened so far, what follows, and the end.
 #[utoipa::path(
     get, path = "/v1/operations/{id}/events", tag = "operations", operation_id = "follow_operation",
-    responses((status = 200, body = OperationEvent, content_type = "application/x-ndjson")),
+    params(("last-event-id" = Option<String>, Header, description = "The `id` that came last: lines that were told before are left out")),
+    responses((status = 200, body = OperationEvent, content_type = "text/event-stream", description = "Events `progress` and, last, `done`; the schema is of their data")),
 )]
 pub(super) async fn events(
     app: web::Data<App>,
     draining: Draining,
-    _: Caller<ReadFleet>,
+    who: Caller<ReadFleet>,
     id: web::Path<String>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let id = OperationId::parse(&id)?;
     let record = app.operation(id).await?;
-    let mut answer = HttpResponse::Ok();
-    answer.content_type("application/x-ndjson").insert_header(("x-accel-buffering", "no"));
     if record.operation.state.is_final() {
         let end = OperationEvent::Done { operation: Box::new(record.operation) };
-        return Ok(answer.body(line(&end)));
+        let frames = stream::iter([frame(0, &end)]);
+        return Ok(sse::answer(app, who.identity, draining, frames));
     }
     let events = app.agent(&record.host)?.operation_events(id).await?;
-    Ok(answer.streaming(draining.cut(events.map(|event| event.map(|event| line(&event))))))
+    let told = last_event_id(&request).and_then(|last| last.parse().ok()).unwrap_or(0);
+    // Where the host is lost the stream ends without `done`: the operation goes on there.
+    let events = events.scan(0, |count, event| {
+        *count += 1;
+        ready(event.ok().map(|event| (*count, event)))
+    });
+    let frames = events.filter_map(move |(number, event)| {
+        let known = number <= told && matches!(event, OperationEvent::Progress { .. });
+        ready((!known).then(|| frame(number, &event)))
+    });
+    Ok(sse::answer(app, who.identity, draining, sse::kept_alive(frames)))
 }
 
-fn line(event: &OperationEvent) -> Bytes {
+fn frame(number: usize, event: &OperationEvent) -> Bytes {
+    let name = match event {
+        OperationEvent::Progress { .. } => "progress",
+        OperationEvent::Done { .. } => "done",
+    };
     match serde_json::to_string(event) {
-        Ok(text) => Bytes::from(text + "\n"),
+        Ok(data) => sse::frame(name, &number.to_string(), &data),
         Err(error) => {
             tracing::error!(%error, "an event cannot be written as JSON");
             Bytes::new()

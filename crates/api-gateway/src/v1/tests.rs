@@ -376,7 +376,8 @@ async fn an_operation_is_accepted_followed_and_settled() {
     }
     let events = stack.send(Role::Viewer, Method::GET, &format!("{place}/events"), None).await;
     let text = events.text().await.unwrap();
-    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let data = text.lines().rfind(|line| !line.is_empty()).unwrap();
+    let last: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(last["event"], "done");
     let (_, settled) = stack.call(Role::Viewer, Method::GET, &place, None).await;
     assert_eq!(settled["state"], "succeeded");

@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub(crate) mod audit;
 pub(crate) mod console;
 pub(crate) mod device;
+pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod nginx;

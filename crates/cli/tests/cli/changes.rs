@@ -16,10 +16,10 @@ fn events_path() -> String {
 /// Accepts every change and tells its end by the events.
 fn following(end: Value) -> Fake {
     Fake::new(move |asked: &Asked| match asked.method.as_str() {
-        "GET" => Answer::lines(&[
-            json!({"event": "progress", "line": "step one"}),
-            json!({"event": "progress", "line": "step two"}),
-            json!({"event": "done", "operation": end}),
+        "GET" => Answer::events(&[
+            ("progress", json!({"event": "progress", "line": "step one"})),
+            ("progress", json!({"event": "progress", "line": "step two"})),
+            ("done", json!({"event": "done", "operation": end})),
         ]),
         _ => Answer::json(202, &operation("start", "running")),
     })
@@ -53,7 +53,8 @@ fn breaking(end: Value, cut: bool) -> Fake {
         if asked.line() != events_path() {
             return Answer::json(200, &end);
         }
-        let answer = Answer::lines(&[json!({"event": "progress", "line": "step one"})]);
+        let step = json!({"event": "progress", "line": "step one"});
+        let answer = Answer::events(&[("progress", step)]);
         if cut { answer.cut() } else { answer }
     })
 }

@@ -10,6 +10,7 @@
 
 mod changes;
 mod console;
+mod events;
 mod exit_codes;
 mod install;
 mod listing;

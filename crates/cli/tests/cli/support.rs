@@ -20,6 +20,7 @@ pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) last_event_id: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -52,10 +53,13 @@ impl Answer {
         Self { status, kind, body: body.to_owned(), cut: false }
     }
 
-    /// Newline-delimited JSON.
-    pub(crate) fn lines(lines: &[Value]) -> Self {
-        let body = lines.iter().map(|line| format!("{line}\n")).collect();
-        Self { status: 200, kind: "application/x-ndjson", body, cut: false }
+    /// Server-sent events: their names, and their data as JSON. The ids are `e-1`, `e-2` and so on.
+    pub(crate) fn events(events: &[(&str, Value)]) -> Self {
+        let frame = |(number, (name, data)): (usize, &(&str, Value))| {
+            format!("event: {name}\nid: e-{}\ndata: {data}\n\n", number + 1)
+        };
+        let body = events.iter().enumerate().map(frame).collect();
+        Self { status: 200, kind: "text/event-stream", body, cut: false }
     }
 
     pub(crate) fn cut(mut self) -> Self {
@@ -177,7 +181,8 @@ fn read(connection: &TcpStream) -> Option<Asked> {
     let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
     let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body).unwrap();
-    Some(Asked { method, target, authorization: header("authorization"), body })
+    let (authorization, last_event_id) = (header("authorization"), header("last-event-id"));
+    Some(Asked { method, target, authorization, last_event_id, body })
 }
 
 /// The program, with nothing of this environment's settings.

@@ -7,11 +7,13 @@ mod agent;
 mod gateway;
 mod http;
 mod metadata;
+mod sse;
 
 pub use agent::AgentClient;
 pub use gateway::GatewayClient;
 pub use http::ClientError;
 pub use metadata::MetadataClient;
+pub use sse::{EventTooLong, ServerEvent, ServerEvents};
 
 #[cfg(doc)]
 use crate::error::Problem;
