@@ -91,6 +91,26 @@ test('API: every route is there, found by words, and opens', async () => {
   assert.match(await tab.locator('#create_snapshot').innerText(), /Idempotency-Key/);
 });
 
+test('start page: guests change as the gateway tells, without asking; where it does not, by asking', async () => {
+  const tab = await logIn();
+  const row = (name) => tab.getByRole('row').filter({ hasText: name });
+  await until('the list after the stream began', () => mock.streams.size === 1 && mock.lists === 1);
+  const [web1, db1] = mock.guests;
+  mock.tell('vm', { ...db1, state: 'running' });
+  await row('db1').getByText('running').waitFor();
+  mock.tell('host', { host: 'host01', state: 'unreachable', age_seconds: 4 });
+  mock.tell('vm_removed', { host: 'host01', id: web1.id });
+  await row('web1').waitFor({ state: 'detached' });
+  assert.equal(mock.lists, 1, 'the list was read again');
+  // Down for good: the list is asked for.
+  mock.silent = true;
+  mock.cut();
+  await row('web1').waitFor({ timeout: 10_000 });
+  // And back: the stream is opened again.
+  mock.silent = false;
+  await until('a stream again', () => mock.streams.size === 1);
+});
+
 test('screen: shows, takes keys, combinations and a pasted text, and can be saved', async () => {
   const tab = await console_('vnc');
   assert.equal(new URL(tab.url()).hash, '', 'the ticket must leave the address bar');

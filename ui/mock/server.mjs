@@ -39,9 +39,15 @@ export class Mock {
   kept = 0;
   /** Screens that were opened, the last one at the end. */
   screens = [];
+  /** Lists of guests that were asked for since a stream of events began. */
+  lists = 0;
+  /** Events are refused. */
+  silent = false;
   /** First bytes of SPICE channels. */
   spice = [];
   tenants = new Tenants(this);
+  /** Streams of events that are open. */
+  streams = new Set();
   #tickets = new Map();
   #sockets = new Set();
   #token = randomBytes(16).toString('hex');
@@ -74,6 +80,24 @@ export class Mock {
   /** Closes all websockets. */
   drop(code, reason) {
     for (const ws of this.#sockets) ws.close(code, reason);
+  }
+
+  /** Tells all who follow the fleet; none do once their streams are cut. */
+  tell(event, data) {
+    for (const stream of this.streams) stream.write(`event: ${event}\nid: mock-1\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+
+  /** Ends all streams of events, as a gateway that goes down does. */
+  cut() {
+    for (const stream of this.streams) stream.end();
+  }
+
+  #follow(response) {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    this.streams.add(response);
+    this.lists = 0;
+    response.on('close', () => this.streams.delete(response));
+    this.tell('resync', { reason: 'start' });
   }
 
   /** The guest says something on its serial line. */
@@ -130,7 +154,8 @@ export class Mock {
       const text = (await request.toArray()).join('');
       const body = text === '' ? undefined : JSON.parse(text);
       const answer = this.tenants.route(request, url, body) ?? this.#route(request, url, body);
-      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
+      if (url.pathname === '/v1/events') this.#follow(response);
+      else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       const { status, code, hint, message: detail, envelope } = error;
@@ -166,7 +191,14 @@ export class Mock {
       return { token: this.#token, token_type: 'Bearer', expires_in: 900 };
     }
     if (headers.authorization !== `Bearer ${this.#token}`) throw new Refusal(401, 'unauthenticated', 'log in first');
-    if (pathname === '/v1/vms') return this.guests;
+    if (pathname === '/v1/vms') {
+      this.lists += 1;
+      return this.guests;
+    }
+    if (pathname === '/v1/events') {
+      if (this.silent) throw new Refusal(503, 'store_unavailable', 'no events for now');
+      return {};
+    }
     if (pathname === '/v1/session') return (this.#token = randomBytes(16).toString('hex')), {};
     const [, id, verb] = /^\/v1\/hosts\/host01\/vms\/([^/]+)\/(\w+)$/.exec(pathname) ?? [];
     const guest = this.guests.find((each) => each.id === id);

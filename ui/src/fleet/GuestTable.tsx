@@ -1,6 +1,5 @@
 /** All guests of all hosts, dense and sortable. */
 import { Button, Group, Stack, Table, Text, TextInput, UnstyledButton } from '@mantine/core';
-import { useQuery } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 
 import { ProblemAlert } from '../shell/ProblemAlert';
@@ -8,6 +7,7 @@ import { Problem } from '../shell/api';
 import { useTexts } from '../shell/i18n';
 import { GuestRow } from './GuestRow';
 import { matching, type Fleet, type Guest, type GuestState } from './fleet';
+import { useLiveGuests } from './useLiveGuests';
 
 interface Properties {
   fleet: Fleet;
@@ -17,8 +17,6 @@ interface Properties {
 
 type Column = 'host' | 'name' | 'state' | 'address';
 const COLUMNS = { host: 'colHost', name: 'colName', state: 'colState', address: 'colAddress' } as const;
-/** The list comes from the gateway's memory: asking often costs it little. */
-const REFRESH_MS = 3000;
 
 const valueOf = (guest: Guest, column: Column): string =>
   column === 'address' ? (guest.record.ipaddr ?? '') : guest[column];
@@ -28,11 +26,7 @@ export function GuestTable({ fleet, onExpired, onLogOut }: Properties) {
   const [filter, setFilter] = useState('');
   const [order, setOrder] = useState<{ by: Column; down: boolean }>({ by: 'name', down: false });
   const [problem, setProblem] = useState<unknown>();
-  const list = useQuery({
-    queryKey: ['guests'],
-    queryFn: ({ signal }) => fleet.guests(signal),
-    refetchInterval: REFRESH_MS,
-  });
+  const list = useLiveGuests(fleet);
   const failure = list.error;
   const expired = [failure, problem].some((each) => each instanceof Problem && each.status === 401);
   useEffect(() => {

@@ -1,5 +1,6 @@
 /** Guests as `GET /v1/vms` gives them, and what can be done with them. */
 import { v1, type Schemas } from '../shell/v1';
+import { follow, type Listener } from './stream';
 
 export type GuestState = Schemas['DomainState'];
 
@@ -34,6 +35,11 @@ export class Fleet {
 
   guests(signal?: AbortSignal): Promise<Guest[]> {
     return v1('get', '/v1/vms', { token: this.token, ...(signal && { signal }) });
+  }
+
+  /** What changes in the list, as it changes. */
+  follow(signal: AbortSignal, to: Listener): Promise<void> {
+    return follow('/v1/events?topics=vm,host', this.token, signal, to);
   }
 
   /** Does it, and waits for the end as long as the gateway holds the answer. */

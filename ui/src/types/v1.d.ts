@@ -141,6 +141,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What changes in the fleet, as server-sent events, until the caller leaves. */
+        get: operations["follow_fleet"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/free-address": {
         parameters: {
             query?: never;
@@ -890,7 +907,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One JSON document a line: what happened so far, what follows, and the end. */
+        /** An operation as server-sent events: what happened so far, what follows, and the end. */
         get: operations["follow_operation"];
         put?: never;
         post?: never;
@@ -1405,6 +1422,29 @@ export interface components {
          * @enum {string}
          */
         Firmware: "bios" | "uefi" | "uefi_secure";
+        /** @description Data of the events, by their names. */
+        FleetEvent: {
+            /** @description A guest is new or has changed: as lists show it. */
+            vm: components["schemas"]["VmView"];
+        } | {
+            /** @description A guest is gone. */
+            vm_removed: components["schemas"]["VmRemoved"];
+        } | {
+            /** @description A host has another state. */
+            host: components["schemas"]["HostChanged"];
+        } | {
+            /** @description A host is not registered any more. */
+            host_removed: components["schemas"]["HostRemoved"];
+        } | {
+            /** @description An operation is new or has another state. */
+            operation: components["schemas"]["OperationRecord"];
+        } | {
+            /** @description An operation says how it goes. */
+            operation_progress: components["schemas"]["OperationProgress"];
+        } | {
+            /** @description The lists have to be read again. */
+            resync: components["schemas"]["Resync"];
+        };
         FreeAddress: {
             /** @description With its prefix length, `10.0.0.7/24`. */
             address?: string | null;
@@ -1448,6 +1488,20 @@ export interface components {
             sender: string;
             /** @description The definition of the last report that had one. */
             xml?: string | null;
+        };
+        /** @description Data of `host`: how a host is now. Its guests are as last known while it is not `reachable`. */
+        HostChanged: {
+            /**
+             * Format: int64
+             * @description Seconds since it was last heard, 0 while it is reachable.
+             */
+            age_seconds: number;
+            /** @description Which. */
+            host: components["schemas"]["HostId"];
+            /** @description Why it is not reachable. */
+            reason?: string | null;
+            /** @description How it is. */
+            state: components["schemas"]["HostState"];
         };
         /**
          * @description A host as the operator named it: 1 to 19 characters of `a-z A-Z 0-9 . _ -`, first alphanumeric.
@@ -1512,6 +1566,11 @@ export interface components {
             name: components["schemas"]["HostId"];
             /** @description `https://address:port` of its agent. */
             url: string;
+        };
+        /** @description Data of `host_removed`: it is not registered any more, so its guests are in no list. */
+        HostRemoved: {
+            /** @description Which. */
+            host: components["schemas"]["HostId"];
         };
         /**
          * @description How a host is.
@@ -1866,6 +1925,16 @@ export interface components {
          * @description An operation; also the idempotency key between gateway and agent. Sorts by time.
          */
         OperationId: string;
+        /** @description Data of `operation_progress`: a line for people. */
+        OperationProgress: {
+            /** @description Host that runs it. */
+            host: components["schemas"]["HostId"];
+            /** @description Operation. */
+            id: components["schemas"]["OperationId"];
+            /** @description Text without newline. */
+            line: string;
+            vm?: components["schemas"]["VmId"] | null;
+        };
         /** @description An operation and where it runs. */
         OperationRecord: components["schemas"]["Operation"] & {
             /** @description Host that runs it. */
@@ -1939,6 +2008,11 @@ export interface components {
              */
             total: number;
         };
+        /**
+         * @description Why a client has to read the lists again.
+         * @enum {string}
+         */
+        Reason: "start" | "restarted" | "missed";
         /** @description Record files of the described system, by name, each the parsed JSON. */
         RecordFiles: {
             /** @description Devices of hosts; compared, never written. */
@@ -1987,6 +2061,11 @@ export interface components {
          * @example debian12
          */
         ResourceName: string;
+        /** @description Data of `resync`: lists that were read before this may be out of date. */
+        Resync: {
+            /** @description Why. */
+            reason: components["schemas"]["Reason"];
+        };
         /**
          * @description What an account may do; each includes the ones before it.
          * @enum {string}
@@ -2196,6 +2275,13 @@ export interface components {
          * @description A guest: libvirt's domain UUID, in the one canonical spelling.
          */
         VmId: string;
+        /** @description Data of `vm_removed`: the guest is gone. */
+        VmRemoved: {
+            /** @description Its host. */
+            host: components["schemas"]["HostId"];
+            /** @description Which. */
+            id: components["schemas"]["VmId"];
+        };
         /** @description A guest and its host. */
         VmView: components["schemas"]["Domain"] & {
             /**
@@ -2611,6 +2697,42 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    follow_fleet: {
+        parameters: {
+            query?: {
+                /** @description `vm`, `host`, `operation`, or several with commas between them; all when absent. */
+                topics?: string;
+                /** @description Only what happens on this host. */
+                host?: components["schemas"]["HostId"];
+            };
+            header?: {
+                /** @description The `id` that came last; the stream goes on after it. A stream that cannot begins with `resync`. */
+                "last-event-id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events by the names of the schema's properties, with the property's value as data */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["FleetEvent"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -5048,7 +5170,10 @@ export interface operations {
     follow_operation: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `id` that came last: lines that were told before are left out */
+                "last-event-id"?: string | null;
+            };
             path: {
                 /** @description Operation */
                 id: components["schemas"]["OperationId"];
@@ -5057,13 +5182,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description OK */
+            /** @description Events `progress` and, last, `done`; the schema is of their data */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/x-ndjson": components["schemas"]["OperationEvent"];
+                    "text/event-stream": components["schemas"]["OperationEvent"];
                 };
             };
             400: components["responses"]["BadRequest"];

@@ -60,6 +60,16 @@ pub(crate) enum Reason {
     Missed,
 }
 
+impl Reason {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Restarted => "restarted",
+            Self::Missed => "missed",
+        }
+    }
+}
+
 /// Data of `resync`: lists that were read before this may be out of date.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Resync {
@@ -135,6 +145,7 @@ impl Feed {
     }
 
     fn resync(&self, reason: Reason, number: u64) -> Bytes {
+        metrics::counter!("vmmgr_event_resyncs_total", "reason" => reason.as_str()).increment(1);
         let data = serde_json::to_string(&Resync { reason }).unwrap_or_default();
         sse::frame("resync", &self.id(number), &data)
     }

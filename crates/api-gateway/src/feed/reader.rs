@@ -21,6 +21,12 @@ pub(crate) struct Reader {
     _place: OwnedSemaphorePermit,
 }
 
+impl Drop for Reader {
+    fn drop(&mut self) {
+        metrics::gauge!("vmmgr_event_streams").decrement(1);
+    }
+}
+
 impl Reader {
     pub(super) fn new(
         feed: Feed,
@@ -39,6 +45,7 @@ impl Reader {
                 (None, None) => (ring.latest(), Some(Reason::Start)),
             }
         };
+        metrics::gauge!("vmmgr_event_streams").increment(1);
         Self { feed, filter, after, resync, latest, said: Instant::now(), _place: place }
     }
 
