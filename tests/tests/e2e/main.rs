@@ -22,6 +22,7 @@ mod boot;
 mod browser;
 mod consoles;
 mod directory;
+mod events;
 mod firmware;
 mod guest;
 mod hooks;
