@@ -78,3 +78,40 @@ pub(crate) fn kept_alive(frames: impl Stream<Item = Bytes>) -> impl Stream<Item 
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_the_right_to_it_whether_it_is_silent_or_busy() {
+        let silent = stream::pending().boxed_local();
+        let busy = stream::repeat(Bytes::from_static(b"x")).then(|bytes| async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            bytes
+        });
+        for frames in [silent, busy.boxed_local()] {
+            let (begun, allowed) = (Instant::now(), Cell::new(5));
+            let looked = || {
+                allowed.set(allowed.get() - 1);
+                allowed.get() > 0
+            };
+            while_allowed(frames, looked).for_each(|_| std::future::ready(())).await;
+            let looks = begun.elapsed().as_millis() / LOOK_EVERY.as_millis();
+            assert_eq!((looks, allowed.get()), (5, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_and_the_end_is_the_end() {
+        let frames = stream::iter([0, 40]).then(|seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            frame("progress", "1", "{}")
+        });
+        let all: Vec<Bytes> = kept_alive(frames).collect().await;
+        let event = "event: progress\nid: 1\ndata: {}\n\n";
+        assert_eq!(all, [event, ": keep-alive\n\n", ": keep-alive\n\n", event]);
+    }
+}

@@ -7,10 +7,11 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use vmmgr_common::api::operation::OperationState;
 use vmmgr_common::client::{ServerEvent, ServerEvents};
-use vmmgr_common::ids::VmId;
+use vmmgr_common::ids::{HostId, VmId};
 
 use crate::auth::Role;
 use crate::fake::{Stack, guest, read};
+use crate::feed::Topic;
 
 /// One who follows.
 struct Follower {
@@ -70,6 +71,14 @@ async fn a_guest_is_told_as_lists_show_it_and_so_is_its_end() {
     let (_, list) = stack.call(Role::Viewer, Method::GET, "/v1/vms", None).await;
     assert_eq!((event.as_str(), &told), ("vm", &list[0]));
     assert_eq!((&told["state"], &told["host"]), (&json!("paused"), &json!("host01")));
+    // A guest that runs uses CPU time; that is no news.
+    stack.host.lock().unwrap().domains.get_mut(&vm).unwrap()["cpu_time_ns"] = json!(8);
+    stack.touch();
+    let used = async || {
+        let (_, list) = stack.call(Role::Viewer, Method::GET, "/v1/vms", None).await;
+        list[0]["cpu_time_ns"] == 8
+    };
+    stack.until(used).await;
     let other = VmId::new();
     {
         let mut host = stack.host.lock().unwrap();
@@ -134,6 +143,33 @@ async fn a_stream_goes_on_where_it_broke() {
     assert_eq!((event.as_str(), &data["state"]), ("vm", &json!("running")));
     let mut foreign = Follower::new(&stack, &token, "/v1/events", Some("elsewhere-5")).await;
     assert_eq!(foreign.next().await.unwrap().1["reason"], "restarted");
+}
+
+#[actix_web::test]
+async fn a_client_that_does_not_read_is_told_what_it_missed_and_goes_on() {
+    let (stack, _) = Stack::with_guest().await;
+    let mut follower = follow(&stack, "?topics=operation").await;
+    let host = HostId::parse("host01").unwrap();
+    // More than is remembered, and more than sockets hold.
+    let padding = "x".repeat(2000);
+    for number in 0..20_000 {
+        let data = json!({"number": number, "padding": padding});
+        stack.app.fleet.feed().tell_json(Topic::Operation, "news", &host, &data);
+    }
+    let mut expected = 0;
+    let resync = loop {
+        match follower.next().await.unwrap() {
+            (event, data) if event == "news" => {
+                assert_eq!(data["number"], expected, "nothing is left out without a word");
+                expected += 1;
+            }
+            (_, resync) => break resync,
+        }
+    };
+    assert_eq!(resync, json!({"reason": "missed"}));
+    assert!(expected < 20_000 - 5000, "{expected}");
+    stack.app.fleet.feed().tell_json(Topic::Operation, "news", &host, &json!({"number": "last"}));
+    assert_eq!(follower.next().await.unwrap().1["number"], "last");
 }
 
 #[actix_web::test]
