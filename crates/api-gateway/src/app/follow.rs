@@ -60,6 +60,9 @@ impl App {
         if changed(Table::Hosts) {
             self.read_hosts().await?;
         }
+        if changed(Table::Operations) {
+            self.tell_others(known.is_empty()).await?;
+        }
         *known = now;
         Ok(())
     }
@@ -69,12 +72,13 @@ impl App {
 mod tests {
     use reqwest::Method;
     use serde_json::json;
-    use vmmgr_common::ids::HostId;
+    use vmmgr_common::ids::{HostId, VmId};
 
     use super::*;
     use crate::auth::Role;
     use crate::auth::password::User;
-    use crate::fake::Stack;
+    use crate::fake::{Stack, guest};
+    use crate::feed::Filter;
     use crate::store::conformance::Server;
     use crate::store::from_text;
 
@@ -121,6 +125,44 @@ mod tests {
         first.app.remove_host(&host).await.unwrap();
         second.look(&mut known).await.unwrap();
         assert!(second.agent(&host).is_err());
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_another_gateway_was_asked_for_is_told_once() {
+        let server = Server::start();
+        let first = Stack::on(server.store().await).await;
+        let vm = VmId::new();
+        first.host.lock().unwrap().domains.insert(vm, guest(vm));
+        assert_eq!(first.add_host().await.0, 201);
+        let start = async || {
+            let path = format!("/v1/hosts/host01/vms/{vm}/start?wait_ms=5000");
+            let (status, done) = first.call(Role::Operator, Method::POST, &path, None).await;
+            assert_eq!(status, 200, "{done}");
+            done["id"].as_str().unwrap().to_owned()
+        };
+        let old = start().await;
+        let second = first.another(server.store().await).await;
+        let wanted = || Filter::new(Some("operation"), None).unwrap();
+        let mut readers =
+            [&first.app, &second].map(|app| app.fleet.feed().read(None, wanted()).unwrap());
+        let mut known = Versions::new();
+        second.look(&mut known).await.unwrap();
+        let id = start().await;
+        let mut also = Versions::new();
+        for _ in 0..2 {
+            second.look(&mut known).await.unwrap();
+            first.app.look(&mut also).await.unwrap();
+        }
+        let told = readers.each_mut().map(|reader| {
+            let frames: Vec<u8> = std::iter::from_fn(|| reader.ready()).flatten().collect();
+            String::from_utf8(frames).unwrap()
+        });
+        let count = |told: &str, what: &str| told.matches(what).count();
+        for told in told {
+            assert_eq!(count(&told, &format!("\"id\":\"{id}\"")), count(&told, "event: operation"));
+            assert_eq!(count(&told, "\"state\":\"succeeded\""), 1, "{told}");
+            assert!(!told.contains(&old), "it was over before: {told}");
+        }
     }
 
     #[tokio::test]

@@ -66,6 +66,8 @@ pub(crate) struct App {
     tls: TlsFiles,
     /// Operations that have not ended, as far as this gateway knows.
     open: Mutex<HashMap<OperationId, Open>>,
+    /// What followers of the fleet know of operations.
+    told: progress::Told,
     /// Agents and their addresses.
     agents: RwLock<HashMap<HostId, (String, AgentClient)>>,
     /// One change of the hosts at a time.
@@ -98,6 +100,7 @@ impl App {
             fleet: Fleet::default(),
             tls,
             open: Mutex::default(),
+            told: progress::Told::default(),
             agents: RwLock::default(),
             hosts_turn: tokio::sync::Mutex::default(),
             revoked: RwLock::default(),

@@ -44,15 +44,13 @@ pub(super) struct Open {
     pub(super) on_the_way: bool,
     /// Guest concerned, once it is known.
     pub(super) vm: Option<VmId>,
-    /// State that followers of the fleet were told last.
-    pub(super) told: Option<OperationState>,
-    /// Lines of its progress that they were told.
+    /// Lines of its progress that followers of the fleet were told.
     pub(super) lines: usize,
 }
 
 impl Open {
     pub(super) const fn of(host: HostId, on_the_way: bool) -> Self {
-        Self { host, on_the_way, vm: None, told: None, lines: 0 }
+        Self { host, on_the_way, vm: None, lines: 0 }
     }
 }
 

@@ -1,15 +1,16 @@
 //! Operations that take a while, for those who follow the fleet: what their hosts say of them is
 //! told as it comes, and their end is known when it is there.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Weak};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use utoipa::ToSchema;
-use vmmgr_common::api::operation::OperationEvent;
+use vmmgr_common::api::operation::{OperationEvent, OperationState};
+use vmmgr_common::error::Problem;
 use vmmgr_common::ids::{HostId, OperationId, VmId};
 
 use super::App;
@@ -21,6 +22,33 @@ use crate::fleet::HostState;
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Operations that are followed at once, each by a stream of its host; beyond, the next look tries.
 const MOST: usize = 256;
+
+/// Operations of a shared store that are looked at when some have changed there.
+const NEWEST: usize = 128;
+/// Operations whose state is remembered as told.
+const REMEMBERED: usize = 4096;
+
+/// The states that were told last, of the newest operations: several hear of the same state, and it
+/// is told once.
+#[derive(Default)]
+pub(super) struct Told(Mutex<BTreeMap<OperationId, OperationState>>);
+
+impl Told {
+    /// Tells a state unless it was told; nothing comes after a final one.
+    fn once(&self, id: OperationId, state: OperationState, tell: impl FnOnce()) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&id).is_some_and(|known| *known == state || known.is_final()) {
+            return;
+        }
+        told.insert(id, state);
+        // Ids begin with their time.
+        if told.len() > REMEMBERED {
+            told.pop_first();
+        }
+        // With the lock held: one state after the other.
+        tell();
+    }
+}
 
 /// Data of `operation_progress`: a line for people.
 #[derive(Serialize, ToSchema)]
@@ -97,18 +125,29 @@ impl App {
     /// Tells how an operation is, unless that was told.
     pub(super) fn tell_operation(&self, record: &OperationRecord) {
         let (id, state) = (record.operation.id, record.operation.state);
-        let fresh = self.opened(|all| {
+        self.opened(|all| {
             if state.is_final() {
-                return all.remove(&id).is_some();
-            }
-            all.get_mut(&id).is_some_and(|open| {
+                all.remove(&id);
+            } else if let Some(open) = all.get_mut(&id) {
                 open.vm = record.operation.vm;
-                open.told.replace(state) != Some(state)
-            })
+            }
         });
-        if fresh {
+        self.told.once(id, state, || {
             self.fleet.feed().tell_json(Topic::Operation, "operation", &record.host, record);
+        });
+    }
+
+    /// Tells how operations are that other gateways were asked for; what is there at the first look
+    /// is no news.
+    pub(super) async fn tell_others(&self, first: bool) -> Result<(), Problem> {
+        for record in self.operations(None, None, NEWEST).await?.iter().rev() {
+            if first {
+                self.told.once(record.operation.id, record.operation.state, || ());
+            } else {
+                self.tell_operation(record);
+            }
         }
+        Ok(())
     }
 
     /// Tells the line `count` of an operation, unless that was told: a host says all of them again.

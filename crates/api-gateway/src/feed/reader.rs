@@ -69,7 +69,7 @@ impl Reader {
     }
 
     /// What can be sent without waiting.
-    pub(super) fn ready(&mut self) -> Option<Bytes> {
+    pub(crate) fn ready(&mut self) -> Option<Bytes> {
         if let Some(reason) = self.resync.take() {
             return Some(self.feed.resync(reason, self.after));
         }
