@@ -929,7 +929,7 @@ export interface paths {
         put?: never;
         /** Logs in: name and password for a token. */
         post: operations["log_in"];
-        /** Logs out: the token is worth nothing from now on. */
+        /** Logs out: the token, and what `/api/refresh` made of it, is worth nothing from now on. */
         delete: operations["log_out"];
         options?: never;
         head?: never;
