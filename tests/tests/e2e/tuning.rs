@@ -123,3 +123,33 @@ fn a_guest_with_uefi_is_told_that_it_cannot_have_a_snapshot() {
     assert!(no["detail"].as_str().unwrap().contains("UEFI"), "{no}");
     guest.delete();
 }
+
+/// The newest described system's tenant: whoever has such a link needs no account.
+#[test]
+fn a_link_that_was_made_for_it_takes_snapshots_of_its_guest() {
+    let Some(lab) = lab("snapshots by link") else { return };
+    let _peace = lab.peace();
+    let guest = Guest::create(lab, "linked");
+    let (status, link) =
+        lab.api.post(&guest.path("/links"), &json!({"verbs": ["list", "snapshot"]}));
+    assert_eq!(status, 201, "{link}");
+    let path = link["path"].as_str().unwrap();
+    let ask = |method: &str, verb: &str, name: &str| {
+        let more = if name.is_empty() { String::new() } else { format!("&name={name}") };
+        lab.api.call("", method, &format!("/user/vm/{verb}/{path}{more}"), None)
+    };
+    let listed = |names: &[&str]| {
+        let (status, all) = ask("GET", "snapshot", "");
+        assert_eq!((status, &all["names"]), (200, &json!(names)), "{all}");
+    };
+    listed(&[]);
+    assert_eq!(ask("POST", "snapshot", "before").1["result"], "OK");
+    listed(&["before"]);
+    assert_eq!(ask("POST", "revert_snapshot", "before").1["result"], "OK");
+    assert_eq!(ask("POST", "revert_snapshot", "absent").0, 404);
+    assert_eq!(ask("POST", "delete_snapshot", "before").1["result"], "OK");
+    listed(&[]);
+    assert_eq!(ask("GET", "start", "").0, 403);
+    assert_eq!(guest.state(), "shut_off");
+    guest.delete();
+}
