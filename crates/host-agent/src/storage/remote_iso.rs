@@ -142,6 +142,19 @@ pub(crate) mod tests {
         to.write_all(&bytes)
     }
 
+    fn serve(mut connection: TcpStream) {
+        let (mut request, mut byte) = (Vec::new(), [0]);
+        while !request.ends_with(b"\r\n\r\n") {
+            match connection.read(&mut byte) {
+                Ok(1) => request.push(byte[0]),
+                _ => return,
+            }
+        }
+        let request = String::from_utf8(request).unwrap().to_lowercase();
+        // The client may have gone: that is its business.
+        drop(answer(&request, &mut connection));
+    }
+
     impl Server {
         pub(crate) fn shared() -> &'static Self {
             static SERVER: OnceLock<Server> = OnceLock::new();
@@ -153,15 +166,9 @@ pub(crate) mod tests {
             let address = listener.local_addr().unwrap();
             std::thread::spawn(move || {
                 for connection in listener.incoming() {
-                    let mut connection = connection.unwrap();
-                    let (mut request, mut byte) = (Vec::new(), [0]);
-                    while !request.ends_with(b"\r\n\r\n") && connection.read(&mut byte).unwrap() > 0
-                    {
-                        request.push(byte[0]);
-                    }
-                    let request = String::from_utf8(request).unwrap().to_lowercase();
-                    // The client may have gone: that is its business.
-                    drop(answer(&request, &mut connection));
+                    let connection = connection.unwrap();
+                    // A client that says nothing keeps nobody else waiting.
+                    std::thread::spawn(move || serve(connection));
                 }
             });
             Self { address }
