@@ -95,6 +95,12 @@ class Lab:
                    lambda: pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().strip())
         return pid
 
+    def no_network(self):
+        """Takes away bridges and guests' networks that a recipe before this has made."""
+        run("ip", "-all", "netns", "delete")
+        if pathlib.Path("/sys/class/net/br-ext").exists():
+            run("ip", "link", "delete", "br-ext")
+
     def guest_network(self):
         """The bridge with the metadata address and one guest behind it, as the demo has it; gives
         the guest's network namespace and MAC."""

@@ -71,6 +71,7 @@ def storm(lab, port, prefixes):
 
 def measure(name, lab):
     need("nginx")
+    lab.no_network()
     network()
     folder = lab.dir / "state" / "metadata"
     folder.mkdir(parents=True)
@@ -86,5 +87,6 @@ def measure(name, lab):
     prefixes = [f"/{vm(number)}/" for number in range(GUESTS)]
     values = interleave(lambda: storm(lab, 80, prefixes), lambda: storm(lab, seeds.PEER_PORT, prefixes),
                         ROUNDS)
+    lab.no_network()
     return Row(name, f"{GUESTS} guests at once, three files each", "s", values[0], "nginx static",
                values[1], Target(1.5, "ours", "s"))
